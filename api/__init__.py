@@ -1,0 +1,1 @@
+"""The web face of Argonaut: HTTP, process start, settings and everything that composes the packages below."""

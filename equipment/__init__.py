@@ -1,0 +1,1 @@
+"""Drives tools and testers, and knows what they did."""

@@ -1,0 +1,1 @@
+"""Ways of driving a tool: one module for each command protocol."""

@@ -1,0 +1,1 @@
+"""Handing cells to testers, reading their files and analysing what they measured."""

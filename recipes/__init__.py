@@ -1,0 +1,1 @@
+"""What should be done: recipes, routes and test protocols. Knows no tool and no clock."""

@@ -1,0 +1,1 @@
+"""What QA takes away: audit trails and history records."""
