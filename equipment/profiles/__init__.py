@@ -1,1 +1,1 @@
-"""Ways of driving a tool: one module for each command protocol."""
+"""How a kind of tool is spoken to: one driver protocol, a module for each profile."""
