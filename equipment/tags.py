@@ -223,3 +223,17 @@ def link_tags() -> tuple[Tag, ...]:
             description="0 NotAvailable, 1 OutOfService, 2 NotExecuting, 3 Executing (OPC 40001-1).",
         ),
     )
+
+
+def link_alarms() -> tuple[AlarmDefinition, ...]:
+    """The alarms every tool has for its link to the MES; its server raises them, not its plant."""
+    return (
+        AlarmDefinition(
+            "lost_mes",
+            "The MES heartbeat has stood still for 5 s.",
+            500,
+            "The MES is down or the network is cut.",
+            "The tool goes on with the job it holds and refuses another one.",
+            "Nothing at the tool; restore the MES or the network.",
+        ),
+    )

@@ -31,7 +31,8 @@ class Plant(Protocol):
     """A simulated tool without its server.
 
     The values that `sample` returns cover every tag of `tags` except those of role LINK and IDENTIFICATION,
-    which belong to the server, and `machinery_state` is included. All methods are synchronous and quick.
+    which belong to the server; of these only `interlock_ok` is the plant's and is included, as is
+    `machinery_state`. All methods are synchronous and quick.
     """
 
     tags: TagTable
