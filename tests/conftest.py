@@ -1,0 +1,122 @@
+"""What every test may use: a manual clock, both databases through one fixture, people with each role."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+import equipment.acts
+import recipes.acts
+import traceability.acts
+from traceability.acts import Actor, Role
+from traceability.clock import Clock, ManualClock
+from traceability.database import Database
+
+START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+ALL_ACTS = (*traceability.acts.ACTS, *recipes.acts.ACTS, *equipment.acts.ACTS)
+
+
+def _postgres_address() -> str | None:
+    """The server to test on: `ARGONAUT_TEST_POSTGRES`, else a local one that lets us in, else None."""
+    named = os.environ.get("ARGONAUT_TEST_POSTGRES")  # noqa: TID251
+    address = named or "postgresql://postgres@127.0.0.1:5432/postgres"
+    try:
+        with psycopg.connect(address, connect_timeout=2):
+            return address
+    except psycopg.OperationalError:
+        if named:
+            raise
+        return None
+
+
+POSTGRES = _postgres_address()
+
+
+def pytest_report_header() -> str:
+    if POSTGRES:
+        return "databases: SQLite and PostgreSQL"
+    return (
+        "databases: SQLite alone. LEFT OUT: every test on PostgreSQL "
+        "(start one and set ARGONAUT_TEST_POSTGRES=postgresql://user@host/database)"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "database_kind" in metafunc.fixturenames:
+        metafunc.parametrize("database_kind", ["sqlite", *(["postgresql"] if POSTGRES else [])], scope="session")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(START)
+
+
+@pytest.fixture
+def database_url(database_kind: str, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database of its own."""
+    if database_kind == "sqlite":
+        yield f"sqlite:///{tmp_path / 'argonaut.db'}"
+        return
+    assert POSTGRES is not None
+    name = f"argonaut_test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(POSTGRES, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    try:
+        yield urlsplit(POSTGRES)._replace(scheme="postgresql+psycopg", path=f"/{name}").geturl()
+    finally:
+        with psycopg.connect(POSTGRES, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def database(database_url: str, clock: Clock) -> Iterator[Database]:
+    """A database with the schema, nothing in it."""
+    database = Database(database_url, clock, ALL_ACTS)
+    database.create_schema()
+    yield database
+    database.close()
+
+
+def person(name: str, *roles: Role) -> Actor:
+    """An actor with roles, without a user row behind it."""
+    return Actor(name=name, full_name=name.title(), roles=frozenset(roles), terminal="test")
+
+
+@pytest.fixture
+def operator() -> Actor:
+    return person("olga", Role.OPERATOR)
+
+
+@pytest.fixture
+def engineer() -> Actor:
+    return person("emil", Role.ENGINEER)
+
+
+@pytest.fixture
+def qa() -> Actor:
+    return person("quentin", Role.QA)
+
+
+@pytest.fixture
+def admin() -> Actor:
+    return person("ada", Role.ADMIN)
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -1,0 +1,278 @@
+"""Transactions on the record, on SQLite or PostgreSQL.
+
+A write is one transaction under one actor: domain code takes the session and never commits; here the acts are
+sealed into the audit trail, the transaction is committed and only then is it published. A write that ends in an
+`ArgonautError` is rolled back whole and its refusal is recorded in a second transaction. Which tables exist is
+not known here.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import UOWTransaction
+from sqlmodel import Session, SQLModel
+
+from traceability.acts import Act, Actor, ActTable
+from traceability.audit import GENESIS, PendingAct, seal
+from traceability.canonical import JsonValue, canonical_value
+from traceability.clock import Clock, wall_now
+from traceability.errors import ArgonautError, StorageFailed
+from traceability.events import Publisher
+
+_log = structlog.get_logger(__name__)
+
+_WRITE = "argonaut_write"
+
+
+class RecordSession(Session):
+    """A session on the record under one actor.
+
+    Attributes:
+        clock: Tells domain time.
+        actor: Who acts.
+        dialect: "sqlite" or "postgresql".
+    """
+
+    def __init__(self, engine: Engine, clock: Clock, actor: Actor | None, acts: ActTable) -> None:
+        super().__init__(engine, expire_on_commit=False, autoflush=actor is not None)
+        self.clock = clock
+        self.dialect = engine.dialect.name
+        self.sealed_acts: list[PendingAct] = []
+        self._actor = actor
+        self._acts = acts
+        self._stack: list[PendingAct] = []
+
+    @property
+    def actor(self) -> Actor:
+        """Who acts; a session opened for reading has nobody."""
+        if self._actor is None:
+            raise RuntimeError("this session was opened for reading; nobody acts in it")
+        return self._actor
+
+    @contextmanager
+    def act(
+        self, kind: str, *items: str, reason: str = "", detail: dict[str, Any] | None = None
+    ) -> Iterator[PendingAct]:
+        """Do something on the record: every change of a row happens inside an act.
+
+        Args:
+            kind: A kind that a package defines in its `acts.py`.
+            items: Serials of the things concerned.
+            reason: Why, in the actor's words.
+            detail: More, JSON-able; may be added to while the act runs.
+
+        Raises:
+            NotPermitted: The actor may not do it. Only the outermost act is checked.
+        """
+        act = PendingAct(kind, list(items), reason, dict(detail or {}))
+        if self._stack:
+            self._acts.known(kind)
+        self.sealed_acts.append(act)
+        if not self._stack:
+            self._acts.require(self.actor, kind)
+        self.flush()
+        self._stack.append(act)
+        try:
+            yield act
+            self.flush()
+        finally:
+            self._stack.pop()
+
+    def record_changes(self, changes: list[dict[str, Any]]) -> None:
+        """Put flushed row changes under the innermost act."""
+        if not changes:
+            return
+        if not self._stack:
+            tables = sorted({change["table"] for change in changes})
+            raise RuntimeError(f"{', '.join(tables)} changed outside an act")
+        self._stack[-1].changes.extend(changes)
+
+
+class Database:
+    """The record's database.
+
+    Args:
+        url: SQLAlchemy URL, `sqlite:///…` or `postgresql+psycopg://…`.
+        clock: Tells domain time.
+        acts: Every kind of act that may happen.
+    """
+
+    def __init__(self, url: str, clock: Clock, acts: Iterable[Act]) -> None:
+        self.url = url
+        self.clock = clock
+        self.acts = ActTable(acts)
+        self.engine = make_engine(url)
+        self.publisher = Publisher()
+
+    @contextmanager
+    def write(self, actor: Actor) -> Iterator[RecordSession]:
+        """One transaction that changes the record.
+
+        Raises:
+            StorageFailed: The database can't take the write (disk full, unreachable, locked for too long).
+        """
+        session = RecordSession(self.engine, self.clock, actor, self.acts)
+        try:
+            session.connection(execution_options={_WRITE: True})
+            yield session
+            session.flush()
+            sealed = seal(session, session.sealed_acts, actor, self.clock.now(), wall_now())
+            session.commit()
+        except ArgonautError as error:
+            session.rollback()
+            if error.recorded:
+                self._record_refusal(actor, session.sealed_acts, error)
+            raise
+        except OperationalError as error:
+            session.rollback()
+            raise _storage_failed(error) from error
+        except BaseException:
+            session.rollback()
+            raise
+        finally:
+            session.close()
+        self.publisher.publish(sealed)
+
+    @contextmanager
+    def read(self) -> Iterator[RecordSession]:
+        """One transaction that only reads; a change in it is an error of the code."""
+        session = RecordSession(self.engine, self.clock, None, self.acts)
+        try:
+            yield session
+        except OperationalError as error:
+            raise _storage_failed(error) from error
+        finally:
+            session.close()
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A plain connection for hot reads with prebuilt SQL."""
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        except OperationalError as error:
+            raise _storage_failed(error) from error
+
+    def create_schema(self) -> None:
+        """Create all tables of all imported packages, triggers and the chain's first link, if they are missing."""
+        with self.engine.connect().execution_options(**{_WRITE: True}) as connection:
+            SQLModel.metadata.create_all(connection)
+            heads = SQLModel.metadata.tables["audit_head"]
+            if connection.execute(heads.select()).first() is None:
+                connection.execute(heads.insert().values(id=1, seq=0, hash=GENESIS))
+            connection.commit()
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self.engine.dispose()
+
+    def record_refusal(self, actor: Actor, attempted: str, items: Iterable[str], error: ArgonautError) -> None:
+        """Put a refusal on the audit trail: of a write, or of an act that never reached one."""
+        session = RecordSession(self.engine, self.clock, actor, self.acts)
+        try:
+            session.connection(execution_options={_WRITE: True})
+            refusal = PendingAct(
+                "act.refused",
+                list(items),
+                "",
+                {
+                    "attempted": attempted,
+                    "code": error.code,
+                    "message": error.message,
+                    "findings": [[f.code, f.message, f.path] for f in error.findings],
+                },
+            )
+            sealed = seal(session, [refusal], actor, self.clock.now(), wall_now())
+            session.commit()
+        except OperationalError:
+            # The caller's own error is the one to show; that the trail could not take it goes to the log.
+            session.rollback()
+            _log.exception("refusal_not_recorded", attempted=attempted, refused=error.message)
+            return
+        finally:
+            session.close()
+        self.publisher.publish(sealed)
+
+    def _record_refusal(self, actor: Actor, acts: list[PendingAct], error: ArgonautError) -> None:
+        attempted = acts[0].kind if acts else ""
+        items = [item for act in acts for item in act.items]
+        self.record_refusal(actor, attempted, items, error)
+
+
+def make_engine(url: str) -> Engine:
+    """An engine whose connections are set up for the record."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_engine(parsed, connect_args={"timeout": 20.0, "check_same_thread": False})
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    return create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=20)
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _: object) -> None:
+    # The driver's own transaction handling is off: it would begin late and deadlock two upgrading readers.
+    connection.isolation_level = None
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "busy_timeout = 20000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    write = connection.get_execution_options().get(_WRITE)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _storage_failed(error: OperationalError) -> StorageFailed:
+    cause = str(error.orig).strip().splitlines()[0] if error.orig else "the database does not answer"
+    _log.error("storage_failed", cause=cause)
+    if "full" in cause:
+        return StorageFailed(f"The disk is full ({cause}); nothing was kept. Free some room and try again.")
+    return StorageFailed(f"The database did not take it ({cause}); nothing was kept. Try again.")
+
+
+def _row_values(row: SQLModel) -> dict[str, JsonValue]:
+    state = inspect(row)
+    return {attribute.key: canonical_value(attribute.value) for attribute in state.attrs}
+
+
+@event.listens_for(RecordSession, "before_flush")
+def _refuse_changes_while_reading(session: RecordSession, context: UOWTransaction, _: object) -> None:
+    if session._actor is None and (session.new or session.dirty or session.deleted):
+        raise RuntimeError("this session was opened for reading")
+
+
+@event.listens_for(RecordSession, "after_flush")
+def _collect_changes(session: RecordSession, context: UOWTransaction) -> None:
+    """Turn what was flushed into changes `{table, key, old, new}` under the innermost act."""
+    changes: list[dict[str, Any]] = []
+    for row in session.new:
+        if not hasattr(row, "__unaudited__"):
+            changes.append(_change(row, None, _row_values(row)))
+    for row in session.dirty:
+        if hasattr(row, "__unaudited__") or not session.is_modified(row):
+            continue
+        old, new = {}, {}
+        for attribute in inspect(row).attrs:
+            history = attribute.history
+            if history.has_changes():
+                old[attribute.key] = canonical_value(history.deleted[0]) if history.deleted else None
+                new[attribute.key] = canonical_value(attribute.value)
+        changes.append(_change(row, old, new))
+    for row in session.deleted:
+        if not hasattr(row, "__unaudited__"):
+            changes.append(_change(row, _row_values(row), None))
+    session.record_changes(changes)
+
+
+def _change(row: SQLModel, old: dict[str, JsonValue] | None, new: dict[str, JsonValue] | None) -> dict[str, Any]:
+    mapper = inspect(type(row))
+    key = [canonical_value(getattr(row, mapper.get_property_by_column(c).key)) for c in mapper.primary_key]
+    return {"table": mapper.local_table.name, "key": key, "old": old, "new": new}
