@@ -24,9 +24,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from equipment.jobs import JobVerb, ReturnStatus
+from traceability.errors import ArgonautError
 
 
-class EquipmentError(Exception):
+class EquipmentError(ArgonautError):
     """Root of all errors of this package."""
 
 

@@ -6,6 +6,7 @@ document. Every package has one root below `ArgonautError`; this one's is `Recor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -42,13 +43,18 @@ class ArgonautError(Exception):
     """Root of every error that the project raises on purpose.
 
     Attributes:
-        code: Stable name of the kind of error; becomes the problem's `type`.
+        code: Stable name of the kind of error; becomes the problem's `type`. By default the class's own name in
+            snake case.
         recorded: A write that ends in this error leaves a refusal on the audit trail.
         findings: All reasons at once; may be empty where the message says everything.
     """
 
     code: ClassVar[str] = "error"
     recorded: ClassVar[bool] = True
+
+    def __init_subclass__(cls) -> None:
+        if "code" not in vars(cls):
+            cls.code = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
     def __init__(self, message: str, findings: Iterable[Finding] = ()) -> None:
         super().__init__(message)
@@ -59,54 +65,38 @@ class ArgonautError(Exception):
 class RecordError(ArgonautError):
     """Root of the record's errors."""
 
-    code = "record_error"
-
 
 class NotFound(RecordError):
     """Nothing in the record has that name."""
 
-    code = "not_found"
     recorded = False
 
 
 class InvalidInput(RecordError):
     """The input can't be understood: a wrong unit, a bad check character, a value out of range."""
 
-    code = "invalid_input"
-
 
 class Refused(RecordError):
     """A rule of the record forbids the act; the findings say which and what to do."""
-
-    code = "refused"
 
 
 class Conflict(RecordError):
     """Something else exists already under that name or id."""
 
-    code = "conflict"
-
 
 class StaleVersion(Conflict):
     """The thing was changed since it was read; read it again and decide anew."""
-
-    code = "stale_version"
 
 
 class NotPermitted(RecordError):
     """The person or token has no right to this act."""
 
-    code = "not_permitted"
-
 
 class SignatureRefused(RecordError):
     """An electronic signature could not be given."""
-
-    code = "signature_refused"
 
 
 class StorageFailed(RecordError):
     """The database or the disk can't take the write; nothing of it was kept."""
 
-    code = "storage_failed"
     recorded = False
