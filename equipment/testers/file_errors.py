@@ -3,7 +3,7 @@
 Each error says what to do about it and, where it is known, the line. Nothing here knows a layout; what an error
 means to an HTTP client is decided elsewhere.
 
-    TesterFileError (an EquipmentError)
+    ResultFileError (an EquipmentError)
     ├── ProfileInvalid           a profile is not what a profile must be: a person corrects the YAML
     ├── UnreadableFile           nothing of the file can be read as text
     │   ├── BinaryTesterFile     the tester's own binary format: export it as text first
@@ -21,7 +21,7 @@ from __future__ import annotations
 from equipment.errors import EquipmentError
 
 
-class TesterFileError(EquipmentError):
+class ResultFileError(EquipmentError):
     """Root of the errors of tester files and their profiles.
 
     Attributes:
@@ -35,11 +35,11 @@ class TesterFileError(EquipmentError):
         self.line = line
 
 
-class ProfileInvalid(TesterFileError):
+class ProfileInvalid(ResultFileError):
     """A profile can't be used as it stands."""
 
 
-class UnreadableFile(TesterFileError):
+class UnreadableFile(ResultFileError):
     """Nothing of the file can be read as text."""
 
 
@@ -55,7 +55,7 @@ class FileTooLarge(UnreadableFile):
     """The file, or one of its lines, is longer than the limit."""
 
 
-class ForeignFile(TesterFileError):
+class ForeignFile(ResultFileError):
     """No profile knows the file, or more than one knows it equally well."""
 
 
@@ -75,7 +75,7 @@ class MissingColumns(ForeignFile):
         self.missing = missing
 
 
-class DamagedFile(TesterFileError):
+class DamagedFile(ResultFileError):
     """The layout is known, and a row of the file can't be."""
 
 

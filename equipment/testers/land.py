@@ -18,11 +18,11 @@ from equipment.testers.file_errors import (
     FileTooLarge,
     ForeignFile,
     MissingColumns,
-    TesterFileError,
+    ResultFileError,
     TruncatedFile,
     WrongEncoding,
 )
-from equipment.testers.land_profile import Header, TesterProfile, load_profiles
+from equipment.testers.land_profile import FileProfile, Header, load_profiles
 from equipment.testers.land_rows import RowReader, decoded, whole_lines
 from equipment.testers.records import Records
 
@@ -38,7 +38,7 @@ Source = Path | BinaryIO
 
 
 @dataclass(frozen=True)
-class TesterFile:
+class ResultFile:
     """An export whose layout is understood; its rows are read each time that `batches` is called.
 
     Attributes:
@@ -50,7 +50,7 @@ class TesterFile:
     """
 
     file: str
-    profile: TesterProfile
+    profile: FileProfile
     encoding: str
     header: Header
     preamble: Mapping[str, str]
@@ -109,16 +109,16 @@ class TryReport:
 
 @dataclass(frozen=True, slots=True)
 class _Match:
-    profile: TesterProfile
+    profile: FileProfile
     encoding: str
     header: Header
     preamble: Mapping[str, str]
 
 
 def read_land(
-    source: Source, profiles: Sequence[TesterProfile] | None = None, *, max_bytes: int = MAX_BYTES
-) -> TesterFile:
-    """Understand the layout of a text export; its rows are read later, by `TesterFile.batches`.
+    source: Source, profiles: Sequence[FileProfile] | None = None, *, max_bytes: int = MAX_BYTES
+) -> ResultFile:
+    """Understand the layout of a text export; its rows are read later, by `ResultFile.batches`.
 
     Args:
         source: A path, or a seekable binary stream that stays open while batches are read.
@@ -140,7 +140,7 @@ def read_land(
 
 
 def try_file(
-    source: Source, profiles: Sequence[TesterProfile] | None = None, *, max_bytes: int = MAX_BYTES
+    source: Source, profiles: Sequence[FileProfile] | None = None, *, max_bytes: int = MAX_BYTES
 ) -> TryReport:
     """Read a file for a person who wants to know what would become of it; nothing is raised or stored.
 
@@ -155,14 +155,14 @@ def try_file(
         file, head = _head(source, max_bytes)
         matches, rejected = _match(head, profiles)
         found = _choose(source, file, head, matches, rejected, max_bytes)
-    except TesterFileError as error:
+    except ResultFileError as error:
         return TryReport(file, rejected=rejected, problem=str(error))
     rejected |= {m.profile.name: "another profile places more columns" for m in matches if m.profile != found.profile}
     n_records, problem = 0, None
     try:
         for records in found.batches():
             n_records += len(records)
-    except TesterFileError as error:
+    except ResultFileError as error:
         problem = str(error)
     return TryReport(
         file,
@@ -209,7 +209,7 @@ def _head(source: Source, max_bytes: int) -> tuple[str, bytes]:
     return file, head if size <= len(head) else head[: head.rfind(b"\n") + 1]
 
 
-def _match(head: bytes, profiles: Sequence[TesterProfile]) -> tuple[list[_Match], dict[str, str]]:
+def _match(head: bytes, profiles: Sequence[FileProfile]) -> tuple[list[_Match], dict[str, str]]:
     """Profiles that find a header in the first lines, complete or not; and why the others find none."""
     matches: list[_Match] = []
     rejected: dict[str, str] = {}
@@ -239,7 +239,7 @@ def _decodes(head: bytes, encoding: str) -> bool:
 
 def _choose(
     source: Source, file: str, head: bytes, matches: list[_Match], rejected: Mapping[str, str], max_bytes: int
-) -> TesterFile:
+) -> ResultFile:
     ranked = sorted(matches, key=lambda match: (not match.header.missing, len(match.header.placed)), reverse=True)
     if not ranked:
         reasons = "; ".join(f"{name}: {why}" for name, why in rejected.items())
@@ -254,6 +254,6 @@ def _choose(
                 file, f"the profiles {best.profile.name} and {second.profile.name} fit equally well; name one"
             )
     offset = sum(len(line) + 1 for line in head.split(b"\n")[: best.header.line])
-    return TesterFile(
+    return ResultFile(
         file, best.profile, best.encoding, best.header, best.preamble, source, min(offset, len(head)), max_bytes
     )

@@ -117,7 +117,7 @@ class Header:
 Unit = Annotated[str, Field(min_length=1)]
 
 
-class TesterProfile(BaseModel):
+class FileProfile(BaseModel):
     """One export layout, as its YAML file says it; a lab adds its own without code.
 
     Attributes:
@@ -155,7 +155,7 @@ class TesterProfile(BaseModel):
     preamble: Mapping[str, list[str]] = {}
 
     @model_validator(mode="after")
-    def _consistent(self) -> TesterProfile:
+    def _consistent(self) -> FileProfile:
         for column, headings in self.columns.items():
             if column not in KIND_OF_COLUMN:
                 raise ValueError(f"there is no column {column}; there are {', '.join(KIND_OF_COLUMN)}")
@@ -221,14 +221,14 @@ class TesterProfile(BaseModel):
         return said
 
 
-def load_profile(path: Path) -> TesterProfile:
+def load_profile(path: Path) -> FileProfile:
     """One profile from its YAML file.
 
     Raises:
         ProfileInvalid: The file can't be read as YAML, or says something that a profile can't say.
     """
     try:
-        return TesterProfile.model_validate(yaml.safe_load(path.read_text("utf-8")))
+        return FileProfile.model_validate(yaml.safe_load(path.read_text("utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ProfileInvalid(path.name, f"can't be read: {error}") from error
     except ValidationError as error:
@@ -238,13 +238,13 @@ def load_profile(path: Path) -> TesterProfile:
         raise ProfileInvalid(path.name, findings) from error
 
 
-def load_profiles(*folders: Path) -> tuple[TesterProfile, ...]:
+def load_profiles(*folders: Path) -> tuple[FileProfile, ...]:
     """The published profiles, and those in further folders; a lab's own takes the place of one of its name.
 
     Raises:
         ProfileInvalid: One of them is not a profile.
     """
-    profiles: dict[str, TesterProfile] = {}
+    profiles: dict[str, FileProfile] = {}
     for folder in (PROFILES_FOLDER, *folders):
         for path in sorted(folder.glob("*.yaml")):
             profile = load_profile(path)

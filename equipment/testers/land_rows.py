@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipment.testers.file_errors import BadValue, FileTooLarge, TruncatedFile, WrongEncoding
-from equipment.testers.land_profile import Header, Kind, Placed, TesterProfile
+from equipment.testers.land_profile import FileProfile, Header, Kind, Placed
 from equipment.testers.land_steps import StepCounter
 from equipment.testers.records import Records
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 512 << 10
 MAX_LINE_BYTES = 64 << 10
 _ISO_CLOCK = "%Y-%m-%d %H:%M:%S"
 _DURATION = re.compile(r"(?:(\d+)[- ])?(\d+):([0-5]?\d):([0-5]?\d(?:\.\d+)?)")
@@ -116,7 +116,7 @@ class RowReader:
     """
 
     file: str
-    profile: TesterProfile
+    profile: FileProfile
     header: Header
     _last_index: float = -np.inf
     _last_time: float = -np.inf
