@@ -2,6 +2,31 @@
 
 from __future__ import annotations
 
-from traceability.acts import Act
+from traceability.acts import Act, Role
 
-ACTS: tuple[Act, ...] = ()
+_LINE = frozenset({Role.OPERATOR, Role.ENGINEER})
+
+ACTS: tuple[Act, ...] = (
+    Act("run.planned", _LINE, "Plan a run."),
+    Act("run.withdrawn", _LINE, "Withdraw a planned run."),
+    Act("run.starting", frozenset(), "A run is being started on its tool."),
+    Act("run.start_refused", frozenset(), "A run could not be started."),
+    Act("run.moved", frozenset(), "A run changed its state."),
+    Act("run.completed", frozenset(), "A run ended and what it made was recorded."),
+    Act("run.deviated", frozenset(), "A run was not as planned."),
+    Act("trace.sealed", frozenset(), "The trace of a run was sealed."),
+    Act("alarm.changed", frozenset(), "An alarm was raised or returned to normal."),
+    Act("alarm.acknowledged", _LINE, "Acknowledge an alarm."),
+    Act("tool.registered", frozenset(), "A tool of the line was entered."),
+    Act("tool.linked", frozenset(), "The link to a tool came up or went down."),
+    Act("tool.state_changed", _LINE, "Change a tool's state."),
+    Act("tool.maintained", _LINE, "Record maintenance or calibration of a tool."),
+    Act("target.registered", _LINE, "Enter a target with the life it has."),
+    Act("order.placed", _LINE, "Place a work order."),
+    Act("order.changed", _LINE, "Change a work order."),
+    Act("command.requested", _LINE, "Ask something of a tool."),
+    Act("command.stop_requested", frozenset(Role), "Ask a tool to stop or abort a run."),
+    Act("command.moved", frozenset(), "A command came a step further."),
+    Act("cell.assembled", _LINE, "Assemble a cell."),
+    Act("cell.screened", _LINE, "Screen a cell before testing."),
+)
