@@ -8,6 +8,7 @@ document says.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
@@ -72,8 +73,8 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class Document(Frozen):
-    """A whole document, with its canonical form and its hash."""
+class Sealed(Frozen):
+    """A frozen whole with one canonical form and its hash."""
 
     def canonical_json(self) -> bytes:
         """The bytes that are signed and hashed: UTF-8, keys sorted, decimals as strings."""
@@ -83,20 +84,35 @@ class Document(Frozen):
         """SHA-256 of `canonical_json()`, 64 lower-case hex digits."""
         return sha256_hex(self.canonical_json())
 
-    def to_yaml(self) -> str:
-        """The document as YAML for people; reading it back gives the same content hash."""
-        return yaml.dump(
-            self.model_dump(exclude_none=True), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110
-        )
-
     @classmethod
-    def from_canonical(cls, content: bytes) -> Self:
-        """The document that `canonical_json()` wrote.
+    def from_canonical(cls, content: str | bytes) -> Self:
+        """What `canonical_json()` wrote, read back.
 
         Raises:
-            pydantic.ValidationError: The bytes are another kind of document.
+            pydantic.ValidationError: The bytes are something else.
         """
         return cls.model_validate_json(content)
+
+
+class Document(Sealed, ABC):
+    """A document that people write, version and sign."""
+
+    version: Version
+    """1, 2, 3 …"""
+    title: Title
+    """One line for people."""
+
+    @property
+    @abstractmethod
+    def document_id(self) -> str:
+        """The identifier that all versions of the document share."""
+
+    def to_yaml(self) -> str:
+        """The document as YAML for people; reading it back gives the same content hash."""
+        data = self.model_dump(exclude_none=True)
+        head = [key for key in data if key == "format" or key.endswith("_id")]
+        ordered = {key: data[key] for key in [*head, *(key for key in data if key not in head)]}
+        return yaml.dump(ordered, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
 class _Dumper(yaml.SafeDumper):

@@ -12,12 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from recipes.documents import Document, Frozen, Identifier, Name, Number, Text, Title, Version
+from recipes.documents import Document, Frozen, Identifier, Name, Number, Text
 from recipes.formula import Formula
 from recipes.limits import RULES, ChoiceRule, EquipmentClass, ParameterRule
 from recipes.procedure import Procedure
-
-MASTER_FORMAT = "argonaut-master-recipe"
 
 Reference = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9-]{1,47}/[1-9][0-9]{0,3}$")]
 """`id/version` of a document."""
@@ -30,6 +28,8 @@ class Material(Frozen):
     """What it is to the run: `disc`, `witness`, `target`, `powder`, `die`, `collector`; or what is made."""
     material: Identifier
     """Code of the material definition."""
+    alternatives: Annotated[tuple[Identifier, ...], Field(max_length=20)] = ()
+    """Other materials that may take its place."""
     quantity: Annotated[Number, Field(gt=0)] = Decimal(1)
     """How much for one run."""
     unit: Annotated[str, Field(max_length=16)] = "piece"
@@ -47,10 +47,6 @@ class MasterRecipe(Document):
     """Tells the kind of document."""
     recipe_id: Identifier
     """The same for all versions."""
-    version: Version
-    """1, 2, 3 …"""
-    title: Title
-    """One line for people."""
     description: Text = ""
     """What it is for."""
     equipment_class: EquipmentClass
@@ -69,14 +65,14 @@ class MasterRecipe(Document):
     """What comes out."""
 
     @property
-    def reference(self) -> str:
-        """`id/version`."""
-        return f"{self.recipe_id}/{self.version}"
+    def document_id(self) -> str:
+        """The same for all versions."""
+        return self.recipe_id
 
     @property
     def work_master(self) -> str:
         """`id/version/sha256`: what a tool is told that it runs."""
-        return f"{self.reference}/{self.content_hash()}"
+        return f"{self.recipe_id}/{self.version}/{self.content_hash()}"
 
     @property
     def bare_lithium(self) -> bool:

@@ -105,8 +105,9 @@ class Move:
         model_time_s: Shutter time by the model alone.
         wanted_time_s: By the law, before dead-band and clamps.
         time_s: To be used.
-        clamped: A clamp has cut the correction: a person has to approve the run.
+        clamped: A clamp has cut the correction; going beyond it takes a person (`approve_beyond_clamp`).
         reason: In words.
+        approved_by: Who let it go beyond the clamp; "" where nobody had to.
     """
 
     before: State
@@ -118,6 +119,7 @@ class Move:
     time_s: float
     clamped: bool
     reason: str
+    approved_by: str = ""
 
     @property
     def correction(self) -> float:
@@ -156,9 +158,7 @@ def begin(context: Context, settings: Settings | None = None) -> State:
     return State(context, (settings or Settings()).prior)
 
 
-def decide(
-    state: State, thickness_nm: float, model_rate_nm_per_min: float, settings: Settings | None = None
-) -> Move:
+def decide(state: State, thickness_nm: float, model_rate_nm_per_min: float, settings: Settings | None = None) -> Move:
     """The shutter time for the next run.
 
     Args:
@@ -213,6 +213,19 @@ def decide(
         time_s=model_time_s * math.exp(chosen),
         clamped=clamped,
         reason=reason,
+    )
+
+
+def approve_beyond_clamp(move: Move, approved_by: str) -> Move:
+    """The same move without its clamp, on a person's word.
+
+    Raises:
+        ValueError: No clamp has cut the move, or nobody is named.
+    """
+    if not move.clamped or not approved_by:
+        raise ValueError("only a clamped move needs approval, and a person gives it")
+    return replace(
+        move, time_s=move.wanted_time_s, clamped=False, reason="by the law, beyond the clamp", approved_by=approved_by
     )
 
 

@@ -60,12 +60,13 @@ def _content_findings(parts: MasterParts) -> Iterator[Finding]:
     for name, parameter in parts.formula.parameters.items():
         yield from _parameter_findings(name, parameter, rules)
     yield from _choice_findings(parts, rules)
-    yield from _missing_findings(parts, rules)
+    yield from _presence_findings(parts, rules)
     if parts.equipment_class is EquipmentClass.SPUTTER:
         yield from _sputter_findings(parts)
     else:
         yield from _press_findings(parts)
     yield from procedure_findings(parts, rules)
+    yield from _material_findings(parts)
 
 
 def _parameter_findings(name: str, parameter: Parameter, rules: EquipmentRules) -> Iterator[Finding]:
@@ -146,7 +147,7 @@ def _choice_findings(parts: MasterParts, rules: EquipmentRules) -> Iterator[Find
             yield Finding("unknown_option", f"{name} can't be {word!r}.", action, path)
 
 
-def _missing_findings(parts: MasterParts, rules: EquipmentRules) -> Iterator[Finding]:
+def _presence_findings(parts: MasterParts, rules: EquipmentRules) -> Iterator[Finding]:
     for name in sorted(parts.named & set(rules.derived)):
         yield Finding(
             "derived_parameter",
@@ -187,6 +188,23 @@ def _disagreement(name: str, parts: MasterParts) -> str:
         f"; here it even disagrees: {plain(pressure.target)} MPa on {plain(die.target)} mm is {force:.2f} kN, "
         f"not {given:.2f} kN"
     )
+
+
+def _material_findings(parts: MasterParts) -> Iterator[Finding]:
+    uses = [material.use for material in parts.materials_in]
+    for use in sorted({use for use in uses if uses.count(use) > 1}):
+        yield Finding(
+            "use_twice",
+            f"{use} stands {uses.count(use)} times among the materials that go in.",
+            "Join them: one line a use, others under alternatives.",
+            "materials_in",
+        )
+    fixed = {EquipmentClass.SPUTTER: "target", EquipmentClass.PRESS: "die"}
+    if parts.equipment_class is not None and fixed[parts.equipment_class] not in uses:
+        use = fixed[parts.equipment_class]
+        yield Finding(
+            "missing_material", f"The {use} is missing among the materials that go in.", f"Add {use}.", "materials_in"
+        )
 
 
 def _sputter_findings(parts: MasterParts) -> Iterator[Finding]:
