@@ -1,0 +1,92 @@
+"""What routes ask for: the service, who is asking, and the one transaction of a request that acts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+
+from api.auth import actor_of_request
+from api.idempotency import Acting, fingerprint, version_of
+from api.service import Service
+from traceability.acts import Actor, Role
+from traceability.errors import Finding, InvalidInput, NotPermitted
+
+
+def service_of(request: Request) -> Service:
+    """The service that this application serves."""
+    service: Service = request.app.state.service
+    return service
+
+
+Served = Annotated[Service, Depends(service_of)]
+
+
+def current_actor(request: Request, service: Served) -> Actor:
+    """Who is asking; every route but sign-in, health and the published documents needs to know."""
+    return actor_of_request(service.database, request)
+
+
+CurrentActor = Annotated[Actor, Depends(current_actor)]
+
+
+async def acting(
+    request: Request,
+    service: Served,
+    actor: CurrentActor,
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="Unique for each act. A repeated request with the same key acts once."),
+    ] = None,
+    if_match: Annotated[
+        str | None, Header(description="ETag of the version that the request is based on; stale ones are refused.")
+    ] = None,
+) -> Acting:
+    """A request that acts once."""
+    # A file goes in by its own route and is named by its hash, so what is read here is small.
+    body = b"" if _is_file(request) else await request.body()
+    sha256 = fingerprint(request.method, request.url.path, request.url.query, if_match, body)
+    return Acting(service.database, actor, idempotency_key, sha256, version_of(if_match))
+
+
+Act = Annotated[Acting, Depends(acting)]
+
+
+def needs_version(act: Acting) -> int:
+    """The version that a change is based on.
+
+    Raises:
+        InvalidInput: The request brought no If-Match.
+    """
+    if act.if_match is None:
+        raise InvalidInput(
+            "This change needs If-Match.",
+            [
+                Finding(
+                    "if_match_missing",
+                    "The header If-Match is missing.",
+                    "Read the thing, and send its ETag as If-Match with the change.",
+                    "header.if-match",
+                )
+            ],
+        )
+    return act.if_match
+
+
+def require_role(actor: Actor, *roles: Role, what: str) -> None:
+    """Let only people with one of the roles read something.
+
+    Raises:
+        NotPermitted: The actor has none of them.
+    """
+    if not (actor.system or actor.roles & set(roles)):
+        names = ", ".join(sorted(roles))
+        raise NotPermitted(
+            f"{actor.name} may not see {what}.",
+            [Finding("role_missing", f"{what} is for: {names}.", "Ask somebody with that role.")],
+        )
+
+
+def _is_file(request: Request) -> bool:
+    content_type = request.headers.get("content-type", "")
+    return content_type.startswith(("multipart/", "application/octet-stream"))
