@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ import traceability.acts
 from traceability.acts import Actor, Role
 from traceability.clock import Clock, ManualClock
 from traceability.database import Database
+from traceability.users import actor_of, create_user
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 ALL_ACTS = (*traceability.acts.ACTS, *recipes.acts.ACTS, *equipment.acts.ACTS)
@@ -113,6 +114,22 @@ def qa() -> Actor:
 @pytest.fixture
 def admin() -> Actor:
     return person("ada", Role.ADMIN)
+
+
+@pytest.fixture
+def enrol(database: Database, admin: Actor) -> Callable[..., Actor]:
+    """`enrol("quentin", Role.QA)` adds a real user who can sign; the password is "copper kettle seven"."""
+
+    def enrol(name: str, *roles: Role, temporary: bool = False) -> Actor:
+        password = "copper kettle seven"
+        with database.write(admin) as record:
+            user = create_user(
+                record, name=name, full_name="Q. Person", password=password, roles=roles, temporary=temporary
+            )
+            record.flush()
+            return actor_of(user, "tablet-1")
+
+    return enrol
 
 
 @pytest.fixture

@@ -92,6 +92,13 @@ class NotPermitted(RecordError):
     """The person or token has no right to this act."""
 
 
+class SignInRefused(RecordError):
+    """Who asks could not prove to be who was said; the attempt is already on the trail."""
+
+    code = "sign_in_refused"
+    recorded = False
+
+
 class SignatureRefused(RecordError):
     """An electronic signature could not be given."""
 
