@@ -127,31 +127,31 @@ def judge(halves: HalfCycles, criteria: FailureCriteria, cut_off_v: float = math
         criteria: The version to judge by.
         cut_off_v: |voltage| at which the protocol ended the test; reaching it is reaching the limit.
 
-    Growth and shorts are judged on half-cycles after the baseline; a step cut short by the polarisation limit
-    counts at once. The time of a failure is the end of the first half-cycle that showed it.
+    A half-cycle's overpotential is that of its middle, so this is the time of the first of those in a row that
+    showed growth or a short; the limit is met at the end of the half-cycle that reached it. Growth that runs into
+    the limit is believed however few half-cycles it took.
     """
     end_h = halves.end_s / 3600.0
     lived_h = float(end_h.max()) if len(halves) else 0.0
-    usable = np.flatnonzero(np.isfinite(halves.overpotential_v))
+    usable = np.flatnonzero(np.isfinite(halves.overpotential_v) & ~halves.partial)
     window = usable[criteria.baseline_from :][: criteria.baseline_half_cycles]
+    at_limit = halves.highest_v >= min(criteria.polarisation_limit_v, 0.999 * cut_off_v)
     baseline_v = None
     met: list[tuple[float, Criterion]] = []
-    over = np.flatnonzero(halves.highest_v >= min(criteria.polarisation_limit_v, 0.999 * cut_off_v))
-    if len(over):
-        met.append((float(end_h[over[0]]), Criterion.POLARISATION_LIMIT))
+    if at_limit.any():
+        met.append((float(end_h[np.argmax(at_limit)]), Criterion.POLARISATION_LIMIT))
     if len(window) == criteria.baseline_half_cycles:
         baseline_v = float(np.median(halves.overpotential_v[window]))
         later = usable[usable > window[-1]]
         level = halves.overpotential_v[later]
-        findings = {
-            Criterion.GROWTH: level >= criteria.growth_factor * baseline_v,
-            Criterion.HARD_SHORT: level <= criteria.hard_short_fraction * baseline_v,
-            Criterion.SOFT_SHORT_SUSPECTED: _sudden_drop(level, criteria),
+        middle_h = 0.5 * (halves.start_s[later] / 3600.0 + end_h[later])
+        growing = level >= criteria.growth_factor * baseline_v
+        found = {
+            Criterion.GROWTH: _first_run(growing, criteria.in_a_row, growing & at_limit[later]),
+            Criterion.HARD_SHORT: _first_run(level <= criteria.hard_short_fraction * baseline_v, criteria.in_a_row),
+            Criterion.SOFT_SHORT_SUSPECTED: _first_run(_sudden_drop(level, criteria), criteria.in_a_row),
         }
-        for criterion, found in findings.items():
-            row = _first_in_a_row(found, criteria.in_a_row)
-            if row is not None:
-                met.append((float(end_h[later[row]]), criterion))
+        met += [(float(middle_h[row]), criterion) for criterion, row in found.items() if row is not None]
     if not met:
         return Verdict(Outcome.CENSORED, lived_h, None, criteria.version, baseline_v)
     order = list(Criterion)
@@ -237,12 +237,13 @@ def _sudden_drop(level: Floats, criteria: FailureCriteria) -> Flags:
     return found
 
 
-def _first_in_a_row(found: Flags, n: int) -> int | None:
-    """First of n findings in a row."""
-    if len(found) < n:
-        return None
-    runs = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(found, n).all(axis=1))
-    return int(runs[0]) if len(runs) else None
+def _first_run(found: Flags, n: int, proof: Flags | None = None) -> int | None:
+    """Where the first run of findings begins that is n long, or that holds a finding which proves it alone."""
+    edges = np.diff(found.astype(np.int8), prepend=0, append=0)
+    for begin, end in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True):
+        if end - begin >= n or (proof is not None and proof[begin:end].any()):
+            return int(begin)
+    return None
 
 
 def _first_at_half(time_h: Floats, curve: Floats) -> float | None:
