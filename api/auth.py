@@ -25,7 +25,8 @@ from traceability.clock import wall_now
 from traceability.columns import UtcDateTime
 from traceability.database import Database
 from traceability.errors import RecordError
-from traceability.users import sign_in, sign_out, token_actor
+from traceability.tokens import token_actor
+from traceability.users import sign_in, sign_out
 
 COOKIE = "__Host-argonaut"
 CSRF_HEADER = "X-CSRF-Token"
