@@ -318,7 +318,10 @@ def state_to_wire(status: JobStatus, isa95_index: int) -> list[ISA95StateDataTyp
 
     def level(name: str, number: int) -> ISA95StateDataType:
         element = ua.RelativePathElement(
-            ReferenceTypeId=ua.NodeId(ua.ObjectIds.HasComponent), TargetName=ua.QualifiedName(name, isa95_index)
+            ReferenceTypeId=ua.NodeId(ua.ObjectIds.HasComponent),
+            IsInverse=False,
+            IncludeSubtypes=True,
+            TargetName=ua.QualifiedName(name, isa95_index),
         )
         return ISA95StateDataType(ua.RelativePath([element]), ua.LocalizedText(name), number)
 

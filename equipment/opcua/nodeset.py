@@ -46,7 +46,6 @@ _VARIABLE_TYPE, _PROPERTY_TYPE = "i=63", "i=68"
 _ANALOG_UNIT_TYPE, _ANALOG_UNIT_RANGE_TYPE, _TWO_STATE_TYPE, _ALARM_TYPE = "i=17497", "i=17570", "i=8995", "i=2915"
 _RANGE, _RANGE_XML, _EU_INFORMATION, _EU_INFORMATION_XML = "i=884", "i=885", "i=887", "i=888"
 _ARGUMENT, _ARGUMENT_XML = "i=296", "i=297"
-_ACKNOWLEDGE_METHOD = "i=9111"
 _BOOLEAN, _UINT16, _UINT64, _STRING, _LOCALIZED_TEXT = "i=1", "i=5", "i=9", "i=12", "i=21"
 _HAS_COMPONENT, _HAS_PROPERTY, _ORGANIZES, _HAS_TYPE = "i=47", "i=46", "i=35", "i=40"
 _READ, _READ_WRITE, _READ_HISTORY = "1", "3", "5"
@@ -249,10 +248,7 @@ class _Writer:
 
     def _alarm(self, alarm: AlarmDefinition) -> None:
         string_id = alarm_id(alarm.name)
-        node = self._object(string_id, alarm.name, self._folder((ALARMS_FOLDER,)), _HAS_COMPONENT, _ALARM_TYPE)
-        references = node.find("References")
-        if references is not None:
-            ET.SubElement(references, "Reference", {"ReferenceType": _HAS_COMPONENT}).text = _ACKNOWLEDGE_METHOD
+        self._object(string_id, alarm.name, self._folder((ALARMS_FOLDER,)), _HAS_COMPONENT, _ALARM_TYPE)
         for state in ("ActiveState", "AckedState"):
             self._variable(f"{string_id}.{state}", state, _own(string_id), _LOCALIZED_TEXT, _TWO_STATE_TYPE, 0)
             self._property(f"{string_id}.{state}", "Id", _BOOLEAN, _scalar("Boolean", "false"))
