@@ -107,3 +107,14 @@ class StorageFailed(RecordError):
     """The database or the disk can't take the write; nothing of it was kept."""
 
     recorded = False
+
+
+def refuse_for(message: str, findings: Iterable[Finding]) -> None:
+    """Refuse with all findings at once, if any of them forbids.
+
+    Raises:
+        Refused: At least one finding is an error.
+    """
+    findings = tuple(findings)
+    if any(finding.severity is Severity.ERROR for finding in findings):
+        raise Refused(message, findings)
