@@ -166,6 +166,6 @@ def _overpotential_mv(thickness_nm: Floats, current_ma_cm2: float) -> Floats:
 def _piecewise(values: Floats, nodes: Floats, at: Floats) -> Floats:
     """Linear between the nodes; beyond the last, on with the slope of the last interval."""
     slope = float((values[-1] - values[-2]) / (nodes[-1] - nodes[-2]))
-    beyond = np.maximum(at - nodes[-1], 0.0)
+    beyond: Floats = np.maximum(at - nodes[-1], 0.0)
     inside: Floats = np.interp(at, nodes, values)
     return inside + slope * beyond

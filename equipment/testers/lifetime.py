@@ -224,16 +224,15 @@ def summarise(verdicts: Sequence[Verdict], confidence: float = 0.95) -> Survival
 
 
 def _sudden_drop(level: Floats, criteria: FailureCriteria) -> Flags:
-    """Half-cycles that lie low against the median of the few before a fall."""
-    n = criteria.in_a_row
+    """Half-cycles right after a fall, all of which lie low against the median of three times as many before."""
+    n, n_before = criteria.in_a_row, 3 * criteria.in_a_row
     found = np.zeros(len(level), bool)
-    if len(level) < 2 * n:
+    if len(level) < n_before + n:
         return found
-    windows = np.lib.stride_tricks.sliding_window_view(level, n)
-    before = np.median(windows[:-n], axis=1)
-    highest_after = windows[n:].max(axis=1)
-    for fall in np.flatnonzero(highest_after <= (1 - criteria.soft_short_drop) * before):
-        found[fall + n : fall + 2 * n] = True
+    before = np.median(np.lib.stride_tricks.sliding_window_view(level, n_before)[:-n], axis=1)
+    highest_after = np.lib.stride_tricks.sliding_window_view(level[n_before:], n).max(axis=1)
+    for fall in np.flatnonzero(highest_after <= (1 - criteria.soft_short_drop) * before) + n_before:
+        found[fall : fall + n] = True
     return found
 
 
