@@ -41,12 +41,12 @@ def _shortest(value: Decimal) -> Decimal:
 
 Number: TypeAlias = Annotated[
     Decimal,
-    Field(max_digits=18, decimal_places=12, allow_inf_nan=False),
+    Field(max_digits=24, decimal_places=12, allow_inf_nan=False),
     BeforeValidator(_no_bool),
     AfterValidator(_shortest),
     PlainSerializer(plain, return_type=str, when_used="json"),
 ]
-"""An exact number: at most 18 digits, 12 of them after the point; a decimal string in JSON."""
+"""An exact number: at most 12 digits before the point and 12 after it; a decimal string in JSON."""
 
 Identifier: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9-]{1,47}$")]
 """Identifier of a document or material: upper case letters, digits and hyphens, 2 to 48 of them."""
@@ -109,14 +109,25 @@ class Document(Sealed, ABC):
 
     def to_yaml(self) -> str:
         """The document as YAML for people; reading it back gives the same content hash."""
-        data = self.model_dump(exclude_none=True)
+        data = _lean(self.model_dump())
         head = [key for key in data if key == "format" or key.endswith("_id")]
         ordered = {key: data[key] for key in [*head, *(key for key in data if key not in head)]}
         return yaml.dump(ordered, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Decimals as plain numbers, tuples as lists, enumerations as their values."""
+    """Decimals as plain numbers, enumerations as their values; each value written out."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _lean(value: Any) -> Any:
+    """The same without what was left empty."""
+    if isinstance(value, Mapping):
+        lean = {key: _lean(item) for key, item in value.items()}
+        return {key: item for key, item in lean.items() if item not in (None, "", [], {})}
+    return [_lean(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _decimal_node(dumper: yaml.SafeDumper, value: Decimal) -> yaml.ScalarNode:
@@ -125,7 +136,6 @@ def _decimal_node(dumper: yaml.SafeDumper, value: Decimal) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(Decimal, _decimal_node)
-_Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_list(list(value)))
 _Dumper.add_multi_representer(StrEnum, lambda dumper, value: dumper.represent_str(str(value)))
 
 

@@ -18,6 +18,7 @@ from recipes.errors import UnreadableDocument
 from recipes.limits import EquipmentClass
 from recipes.reading import Report, did_you_mean, read_whole
 from traceability.errors import Finding, Severity
+from traceability.items import ItemKind
 from traceability.quantities import plain
 
 Positive = Annotated[Number, Field(gt=0)]
@@ -31,16 +32,6 @@ class StepKind(StrEnum):
     MANUAL = "manual"
     SCREEN = "screen"
     HANDOFF = "handoff"
-
-
-class ProductKind(StrEnum):
-    """Kinds of serialised thing that a step makes."""
-
-    DISC = "disc"
-    COATED_DISC = "coated_disc"
-    PELLET = "pellet"
-    HALF_STACK = "half_stack"
-    CELL = "cell"
 
 
 class BomLine(Frozen):
@@ -93,7 +84,7 @@ class Wait(Frozen):
 class Product(Frozen):
     """What a step makes."""
 
-    kind: ProductKind
+    kind: ItemKind
     """Kind of serialised thing."""
     material: Identifier
     """Code of its definition."""
