@@ -73,7 +73,7 @@ _FIND = text(
     "SELECT u.id, u.name, u.full_name, u.roles, u.password_temporary, s.csrf_token, s.terminal, s.expires_at "
     "FROM http_sessions s JOIN users u ON u.id = s.user_id "
     "WHERE s.secret_sha256 = :secret AND u.active AND u.locked_at IS NULL"
-).columns(_columns.expires_at)
+).columns(expires_at=UtcDateTime)
 
 
 def open_session(database: Database, name: str, password: str, terminal: str, hours: float) -> SignedIn:

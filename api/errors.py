@@ -19,6 +19,8 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 import traceability.errors as record_errors
+from api.auth import ForeignOrigin, NotSignedIn
+from api.rate_limit import TooManyAttempts
 from equipment import errors as equipment_errors
 from recipes import errors as recipe_errors
 from traceability.errors import ArgonautError, Finding
@@ -36,6 +38,10 @@ STATUS: dict[type[ArgonautError], HTTPStatus] = {
     record_errors.StaleVersion: HTTPStatus.PRECONDITION_FAILED,
     record_errors.NotPermitted: HTTPStatus.FORBIDDEN,
     record_errors.SignatureRefused: HTTPStatus.FORBIDDEN,
+    record_errors.SignInRefused: HTTPStatus.UNAUTHORIZED,
+    NotSignedIn: HTTPStatus.UNAUTHORIZED,
+    ForeignOrigin: HTTPStatus.FORBIDDEN,
+    TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
     record_errors.StorageFailed: HTTPStatus.SERVICE_UNAVAILABLE,
     recipe_errors.RecipeError: HTTPStatus.UNPROCESSABLE_ENTITY,
     equipment_errors.EquipmentError: HTTPStatus.BAD_GATEWAY,
@@ -65,7 +71,7 @@ class Problem(BaseModel):
 
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     code: {"model": Problem, "content": {PROBLEM_MEDIA_TYPE: {}}, "description": HTTPStatus(code).phrase}
-    for code in (401, 403, 404, 409, 412, 422, 503)
+    for code in (401, 403, 404, 409, 412, 422, 429, 503)
 }
 
 

@@ -96,7 +96,13 @@ class Acting:
             yield record
 
     def answer(
-        self, view: BaseModel, *, status: int = 200, location: str | None = None, version: int | None = None
+        self,
+        view: BaseModel,
+        *,
+        status: int = 200,
+        location: str | None = None,
+        version: int | None = None,
+        kept: BaseModel | None = None,
     ) -> Response:
         """The answer, kept under the key in the same transaction. Called last inside `write`.
 
@@ -105,6 +111,7 @@ class Acting:
             status: HTTP status.
             location: Path of what was made.
             version: Row version, sent as the ETag.
+            kept: What a repeated request is shown instead, where `view` holds a secret that is kept nowhere.
         """
         body = view.model_dump_json().encode()
         etag = None if version is None else etag_of(version)
@@ -114,7 +121,7 @@ class Acting:
             self._record.connection().execute(
                 update(IdempotencyKey)
                 .where(_columns.actor == self.actor.name, _columns.key == self._key)
-                .values(status=status, location=location, etag=etag, body=body)
+                .values(status=status, location=location, etag=etag, body=(kept or view).model_dump_json().encode())
             )
         return _response(status, body, location, etag)
 
@@ -124,7 +131,7 @@ class Acting:
             actor=self.actor.name, key=key, request_sha256=self._request_sha256, claimed_at=wall_now()
         )
         # A second request under the key waits here until the first has committed or rolled back.
-        if record.connection().execute(claim.on_conflict_do_nothing()).rowcount:
+        if record.connection().execute(claim.on_conflict_do_nothing().returning(_columns.key)).first() is not None:
             return
         stored = record.connection().execute(
             select(_columns.request_sha256, _columns.status, _columns.body, _columns.location, _columns.etag).where(

@@ -73,6 +73,11 @@ class Hub:
         self._committed = asyncio.Event()
         self._shown: dict[str, bytes] = {}
 
+    @property
+    def clients(self) -> int:
+        """How many streams are open."""
+        return len(self._clients)
+
     async def run(self) -> None:
         """Serve until cancelled."""
         loop = asyncio.get_running_loop()

@@ -1,0 +1,80 @@
+"""The application: every router, error and middleware put together around one service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import PROBLEM_RESPONSES, add_error_handlers
+from api.idempotency import add_replay_handler
+from api.metrics import add_metrics
+from api.routers import health, sessions, users
+from api.service import Service
+
+PREFIX = "/api/v1"
+ROUTERS: tuple[APIRouter, ...] = (sessions.router, users.router)
+
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'"),
+)
+
+
+class SecurityHeaders:
+    """ASGI middleware: headers that keep a browser from doing more than it should."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and add the headers to the answer."""
+
+        async def add(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_HEADERS]
+            await send(message)
+
+        await self._app(scope, receive, add if scope["type"] == "http" else send)
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application that serves `service`; it runs the service's background parts while it is up."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    app = FastAPI(
+        title="Argonaut",
+        summary="Manufacturing execution system for thin-film and solid-state-battery lines",
+        version=version("argonaut-mes"),
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=lifespan,
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        max_body_size=service.settings.max_body_kb * 1024,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.service = service
+    for router in ROUTERS:
+        app.include_router(router, prefix=PREFIX, responses=PROBLEM_RESPONSES)
+    app.include_router(health.router)
+    add_error_handlers(app)
+    add_replay_handler(app)
+    add_metrics(app, service.gauges)
+    app.add_middleware(SecurityHeaders)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    """The name of the route's function: what a generated client calls its method."""
+    return route.name
