@@ -92,6 +92,8 @@ _USES_UP = frozenset({EdgeKind.TRANSFORMED, EdgeKind.INCORPORATED, EdgeKind.REWO
 # Kinds that give something of themselves many times over.
 _LASTING = frozenset({ItemKind.TARGET})
 _TAKEN_APART = frozenset({EdgeKind.RECOVERED, EdgeKind.REWORKED, EdgeKind.DESTROYED})
+# Findings against using a source that come too late once a tool has used it.
+_TOO_LATE = frozenset({"held", "lot_in_quarantine", "lot_expired"})
 
 
 class Unit(SQLModel, table=True):
@@ -208,6 +210,7 @@ def create_unit(
     properties: dict[str, Any] | None = None,
     location: str = "",
     sources: Sequence[Source] = (),
+    happened: bool = False,
 ) -> Unit:
     """Make a unit of its sources: they are used up or drawn from, and the genealogy says so.
 
@@ -219,6 +222,8 @@ def create_unit(
         properties: Facts about it, JSON-able.
         location: Where it is.
         sources: What it is made of.
+        happened: A tool has made it already: that a source was held, expired or put in quarantine meanwhile does
+            not undo that. A hold goes on to what was made.
 
     Raises:
         Refused: A source is unknown, held, expired, in quarantine, used already, of a kind that does not belong in,
@@ -231,6 +236,8 @@ def create_unit(
         ids = [item.key for item in items.values()]
         lots, units = lock_lots(record, ids), lock_units(record, ids)
         findings += _source_findings(record, kind, sources, items, lots, units)
+        if happened:
+            findings = [finding for finding in findings if finding.code not in _TOO_LATE]
         refuse_for(f"The {kind} can't be made.".replace("_", " "), findings)
         (item,) = create_items(record, kind)
         for source in sources:
