@@ -16,7 +16,7 @@ from pathlib import Path
 
 from equipment.jobs import JobVerb
 from equipment.opcua.isa95 import ISA95_NAMESPACE
-from equipment.opcua.units import unit_parts
+from equipment.opcua.units import on_the_wire
 from equipment.press import PRESS
 from equipment.sputter import SPUTTER
 from equipment.tags import AlarmDefinition, Tag, TagRole, TagTable
@@ -192,10 +192,10 @@ class _Writer:
             description.text = tag.description
             node.insert(1, description)
         if tag.unit:
-            namespace, unit_id, meaning = unit_parts(tag.unit)
-            body = _structure("EUInformation", NamespaceUri=namespace, UnitId=str(unit_id))
-            body.append(_localized("DisplayName", tag.unit))
-            body.append(_localized("Description", meaning))
+            unit = on_the_wire(tag.unit)
+            body = _structure("EUInformation", NamespaceUri=unit.namespace, UnitId=str(unit.unit_id))
+            body.append(_localized("DisplayName", unit.display_name))
+            body.append(_localized("Description", unit.description))
             self._property(tag.string_id, "EngineeringUnits", _EU_INFORMATION, _extension(_EU_INFORMATION_XML, body))
         if has_range:
             body = _structure("Range", Low=str(tag.low), High=str(tag.high))

@@ -1,13 +1,13 @@
 """Engineering units on the wire: from the UCUM symbols of a tag table to OPC UA's EUInformation.
 
 OPC 10000-8 (5.6.3) identifies a unit by its UNECE Recommendation 20 code, packed into a number. Units that the
-recommendation lacks are named by their symbol alone. The symbol is always the display name, so that a unit
-survives the way there and back.
+recommendation lacks are named by their symbol alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from asyncua import ua
 
@@ -64,27 +64,47 @@ def unece_unit_id(code: str) -> int:
     return int.from_bytes(code.encode("ascii"), "big")
 
 
-def unit_parts(symbol: str) -> tuple[str, int, str]:
-    """NamespaceUri, UnitId and description of a unit by its symbol."""
+_SYMBOLS: Mapping[int, str] = {unece_unit_id(code): symbol for symbol, (code, _) in _UNECE.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class UnitOnTheWire:
+    """The four fields of EUInformation."""
+
+    namespace: str
+    unit_id: int
+    display_name: str
+    description: str
+
+
+def on_the_wire(symbol: str) -> UnitOnTheWire:
+    """A unit's fields by its symbol.
+
+    The display name is the symbol without UCUM's brackets, as asyncua's nodeset import takes a text in brackets
+    for a list.
+    """
+    display_name = symbol.strip("[]")
     if symbol in _UNECE:
         code, description = _UNECE[symbol]
-        return UNECE_NAMESPACE, unece_unit_id(code), description
-    return UCUM_NAMESPACE, NO_CODE, _UNCODED.get(symbol, symbol)
+        return UnitOnTheWire(UNECE_NAMESPACE, unece_unit_id(code), display_name, description)
+    return UnitOnTheWire(UCUM_NAMESPACE, NO_CODE, display_name, _UNCODED.get(symbol, symbol))
 
 
 def to_eu_information(symbol: str) -> ua.EUInformation:
     """A unit as OPC UA carries it."""
-    namespace, unit_id, description = unit_parts(symbol)
+    unit = on_the_wire(symbol)
     return ua.EUInformation(
-        NamespaceUri=namespace,
-        UnitId=unit_id,
-        DisplayName=ua.LocalizedText(symbol),
-        Description=ua.LocalizedText(description),
+        NamespaceUri=unit.namespace,
+        UnitId=unit.unit_id,
+        DisplayName=ua.LocalizedText(unit.display_name),
+        Description=ua.LocalizedText(unit.description),
     )
 
 
 def symbol_of(unit: ua.EUInformation | None) -> str:
-    """The symbol of a unit; "" for none."""
-    if unit is None or unit.DisplayName is None:
+    """The symbol of a unit: by its UNECE code, whatever a vendor displays, else as displayed; "" for none."""
+    if unit is None:
         return ""
-    return unit.DisplayName.Text or ""
+    if unit.NamespaceUri == UNECE_NAMESPACE and unit.UnitId in _SYMBOLS:
+        return _SYMBOLS[unit.UnitId]
+    return (unit.DisplayName.Text or "") if unit.DisplayName is not None else ""

@@ -34,7 +34,6 @@ from equipment.tags import TagValue
 
 TICK_S = 0.05
 HEARTBEAT_S = 0.5
-MES_LOST_AFTER_S = 5.0
 LOST_MES = "lost_mes"
 SOFTWARE_REVISION = "argonaut simulator"
 
@@ -51,6 +50,7 @@ class ToolServer:
         access: Certificates and accounts; the default lets everybody in on loopback.
         namespace_padding: Namespaces registered before the tool's own, so that its indexes differ.
         history_s: Depth of the history of each tag, in seconds of real time.
+        mes_lost_after_s: Real time after which an MES whose heartbeat stands still is lost.
         max_samples_per_tick: How often each tag may be sampled in one tick, however fast the clock runs.
         state_path: File that survives a restart; None forgets.
         nodeset: NodeSet2 XML to load; made from the plant's tag table by default.
@@ -70,6 +70,7 @@ class ToolServer:
         access: ServerAccess = LOCAL_ANONYMOUS,
         namespace_padding: int = 0,
         history_s: float = 60.0,
+        mes_lost_after_s: float = 5.0,
         max_samples_per_tick: int = 5,
         state_path: Path | None = None,
         nodeset: str | None = None,
@@ -83,6 +84,7 @@ class ToolServer:
         self._now = now
         self._access = access
         self._padding = namespace_padding
+        self._mes_lost_after_s = mes_lost_after_s
         self._max_samples = max_samples_per_tick
         self._nodeset = nodeset if nodeset is not None else render(plant.tags, site, name)
         self._time = now()
@@ -210,7 +212,7 @@ class ToolServer:
     def _watch_mes(self) -> None:
         """The watchdog runs from the first heartbeat of an MES on; a job that runs goes on without one."""
         seen = self._mes_seen_at
-        self.receiver.accepts_new = seen is None or time.monotonic() - seen < MES_LOST_AFTER_S
+        self.receiver.accepts_new = seen is None or time.monotonic() - seen < self._mes_lost_after_s
 
     def _before_write(self, event: Any, _service: Any) -> None:
         """Refuse a write of an older epoch; asyncua answers a raised ServiceError for the whole request."""
