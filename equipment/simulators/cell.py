@@ -24,7 +24,7 @@ COLLAPSE = 0.015  # e-folding time of the last rise, as a part of the life: quic
 SHORTED_RESISTANCE = 0.01  # of a hard short, as a part of the young cell's resistance
 SOFT_RESISTANCE = 0.4  # of a soft short, likewise
 SOFT_PART = 0.5  # of the shorts begin soft
-SOFT_LASTS = 0.03  # and turn hard after this part of the life
+SOFT_LASTS = 0.1  # and turn hard after this part of the life
 SETTLING = 0.1  # part of the overpotential that builds up within a half-cycle, with
 SETTLING_TIME = 0.05  # this time constant, as a part of the half-cycle
 NOISE_V = 3e-4
@@ -170,10 +170,10 @@ class _Test:
         self._steps = steps
         self._recording = recording
         self._current_a = 1e-3 * steps.current_density_ma_cm2 * truth.area_cm2
-        length_s = steps.half_cycle_s
+        # The tester times its steps to the millisecond.
+        self._length_s = length_s = round(steps.half_cycle_s, 3)
         self._interval_s = min(recording.interval_s, length_s / 4.0)
         every = np.arange(0.0, length_s, self._interval_s)
-        # To the millisecond, so that points which are the same but for rounding are one.
         points = np.concatenate((np.linspace(0.0, length_s, GRID_POINTS + 1), every))
         self._grid_s: Floats = np.unique(np.round(points, 3)).astype(np.float64)
         self.end = EndOfTest(steps.max_duration_h, EndReason.MAX_DURATION)
@@ -181,7 +181,7 @@ class _Test:
     def blocks(self) -> Iterator[Records]:
         """Records of all steps in order, without record numbers and clock; sets `end` when it is through."""
         steps, max_s = self._steps, 3600.0 * self._steps.max_duration_h
-        step_s = steps.half_cycle_s + steps.rest_s
+        step_s = self._length_s + steps.rest_s
         n_half_cycles = 2 * steps.max_cycles
         if steps.rest_s > 0:
             yield self._rests(np.array([-1]), np.array([0.0]), max_s)
@@ -192,7 +192,7 @@ class _Test:
                 return
             records, cut_s = self._half_cycles(halves, began_s, max_s)
             if steps.rest_s > 0:
-                rests = self._rests(halves, began_s + steps.half_cycle_s, min(max_s, cut_s))
+                rests = self._rests(halves, began_s + self._length_s, min(max_s, cut_s))
                 columns = Records.concatenate((records, rests)).columns()
                 order = np.lexsort((columns["step_index"], columns["test_time_second"]))
                 records = Records(**{name: column[order] for name, column in columns.items()})

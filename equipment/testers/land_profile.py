@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -238,14 +239,20 @@ def load_profile(path: Path) -> FileProfile:
         raise ProfileInvalid(path.name, findings) from error
 
 
+@cache
+def published_profiles() -> tuple[FileProfile, ...]:
+    """The profiles that come with the package."""
+    return tuple(load_profile(path) for path in sorted(PROFILES_FOLDER.glob("*.yaml")))
+
+
 def load_profiles(*folders: Path) -> tuple[FileProfile, ...]:
     """The published profiles, and those in further folders; a lab's own takes the place of one of its name.
 
     Raises:
         ProfileInvalid: One of them is not a profile.
     """
-    profiles: dict[str, FileProfile] = {}
-    for folder in (PROFILES_FOLDER, *folders):
+    profiles = {profile.name: profile for profile in published_profiles()}
+    for folder in folders:
         for path in sorted(folder.glob("*.yaml")):
             profile = load_profile(path)
             profiles[profile.name] = profile

@@ -144,12 +144,13 @@ def judge(halves: HalfCycles, criteria: FailureCriteria, cut_off_v: float = math
         baseline_v = float(np.median(halves.overpotential_v[window]))
         later = usable[usable > window[-1]]
         level = halves.overpotential_v[later]
+        dropped = _sudden_drop(halves.overpotential_v[usable], criteria)[usable > window[-1]]
         middle_h = 0.5 * (halves.start_s[later] / 3600.0 + end_h[later])
         growing = level >= criteria.growth_factor * baseline_v
         found = {
             Criterion.GROWTH: _first_run(growing, criteria.in_a_row, growing & at_limit[later]),
             Criterion.HARD_SHORT: _first_run(level <= criteria.hard_short_fraction * baseline_v, criteria.in_a_row),
-            Criterion.SOFT_SHORT_SUSPECTED: _first_run(_sudden_drop(level, criteria), criteria.in_a_row),
+            Criterion.SOFT_SHORT_SUSPECTED: _first_run(dropped, criteria.in_a_row),
         }
         met += [(float(middle_h[row]), criterion) for criterion, row in found.items() if row is not None]
     if not met:
