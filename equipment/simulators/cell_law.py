@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from equipment.errors import EquipmentError
 from equipment.testers.records import CellKind, CyclingSteps
 
 Floats = NDArray[np.float64]
@@ -71,7 +72,7 @@ SHORTED_PER_DECADE = 0.5
 SHORTED_PER_DENSITY_LOST = 5.0
 
 
-class CellNotModelled(ValueError):
+class CellNotModelled(EquipmentError):
     """There is no law for a cell of this kind yet."""
 
 

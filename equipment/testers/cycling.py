@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from equipment.errors import EquipmentError
 from equipment.testers.records import CellKind, Polarity, Records, StepState, oriented
 
 STOP_S = 60.0  # The tester's clock runs on while its test time stands: longer than this is a stop.
@@ -21,6 +22,10 @@ STOP_S = 60.0  # The tester's clock runs on while its test time stands: longer t
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+
+
+class CannotAnalyse(EquipmentError):
+    """The figure that was asked for does not follow from what was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,17 +180,17 @@ def retention(of: Cycles, reference_cycle: int) -> Floats:
     """Discharge capacity of each cycle over that of a named reference cycle; NaN for partial cycles.
 
     Raises:
-        ValueError: The reference cycle was not measured, is partial, or passed no charge.
+        CannotAnalyse: The reference cycle was not measured, is partial, or passed no charge.
     """
     found = np.flatnonzero(of.cycle_count == reference_cycle)
     if len(found) == 0:
-        raise ValueError(f"the test has no cycle {reference_cycle} to refer to")
+        raise CannotAnalyse(f"the test has no cycle {reference_cycle} to refer to")
     row = int(found[0])
     if of.partial[row]:
-        raise ValueError(f"cycle {reference_cycle} is partial, so nothing can be referred to it")
+        raise CannotAnalyse(f"cycle {reference_cycle} is partial, so nothing can be referred to it")
     reference_ah = of.discharge_capacity_ah[row]
     if reference_ah <= 0:
-        raise ValueError(f"cycle {reference_cycle} passed no charge, so nothing can be referred to it")
+        raise CannotAnalyse(f"cycle {reference_cycle} passed no charge, so nothing can be referred to it")
     return np.where(of.partial, np.nan, of.discharge_capacity_ah / reference_ah)
 
 
@@ -193,10 +198,10 @@ def specific_capacity_mah_g(capacity_ah: Floats, active_mass_g: float) -> Floats
     """Capacity per gram of active material of that very cell, by its genealogy.
 
     Raises:
-        ValueError: The mass is not a positive number.
+        CannotAnalyse: The mass is not a positive number.
     """
     if not (np.isfinite(active_mass_g) and active_mass_g > 0):
-        raise ValueError(f"the active mass must be a positive number of grams, not {active_mass_g!r}")
+        raise CannotAnalyse(f"the active mass must be a positive number of grams, not {active_mass_g!r}")
     return 1e3 * capacity_ah / active_mass_g
 
 

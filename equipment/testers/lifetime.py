@@ -16,7 +16,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from equipment.testers.cycling import HalfCycles
+from equipment.testers.cycling import CannotAnalyse, HalfCycles
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -173,16 +173,16 @@ def kaplan_meier(time_h: Sequence[float], failed: Sequence[bool], confidence: fl
     Brookmeyer and Crowley, Biometrics 38 (1982) 29.
 
     Raises:
-        ValueError: Lengths differ, there is no cell, a time is negative or not finite, or the confidence is
+        CannotAnalyse: Lengths differ, there is no cell, a time is negative or not finite, or the confidence is
             not between 0 and 1.
     """
     times, events = np.asarray(time_h, np.float64), np.asarray(failed, bool)
     if times.ndim != 1 or times.shape != events.shape or len(times) == 0:
-        raise ValueError(f"one time and one outcome a cell are needed, not {times.shape} and {events.shape}")
+        raise CannotAnalyse(f"one time and one outcome a cell are needed, not {times.shape} and {events.shape}")
     if not np.isfinite(times).all() or (times < 0).any():
-        raise ValueError("times must be finite and not negative")
+        raise CannotAnalyse("times must be finite and not negative")
     if not 0 < confidence < 1:
-        raise ValueError(f"the confidence must lie between 0 and 1, not {confidence}")
+        raise CannotAnalyse(f"the confidence must lie between 0 and 1, not {confidence}")
     steps, failures = np.unique(times[events], return_counts=True)
     at_risk = len(times) - np.searchsorted(np.sort(times), steps, side="left")
     survival: Floats = np.cumprod(1.0 - failures / at_risk).astype(np.float64)
@@ -212,11 +212,11 @@ def summarise(verdicts: Sequence[Verdict], confidence: float = 0.95) -> Survival
     """Kaplan–Meier over the verdicts of a group of cells.
 
     Raises:
-        ValueError: There is none, or they were given by different versions of the criteria.
+        CannotAnalyse: There is none, or they were given by different versions of the criteria.
     """
     versions = sorted({verdict.criteria_version for verdict in verdicts})
     if len(versions) > 1:
-        raise ValueError(f"verdicts by different criteria can't be put together: {', '.join(versions)}")
+        raise CannotAnalyse(f"verdicts by different criteria can't be put together: {', '.join(versions)}")
     return kaplan_meier(
         [verdict.time_h for verdict in verdicts],
         [verdict.outcome is Outcome.FAILED for verdict in verdicts],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +34,7 @@ from equipment.testers import file_errors, land
 from equipment.testers.cycling import cycles, half_cycles, summary
 from equipment.testers.lifetime import Criterion, FailureCriteria, Outcome, judge
 from equipment.testers.records import CellKind, CyclingSteps, Records, StepState
+from equipment.testers.verdicts import analyse
 
 PAPER = Path(__file__).parents[2] / "data" / "paper_results.csv"
 THICKNESS_NM = {"Li": 0.0, "Li@LiAlO2 100nm": 100.0, "Li@LiAlO2 200nm": 200.0, "Li@LiAlO2 300nm": 300.0}
@@ -362,3 +364,28 @@ def test_an_export_that_was_cut_off_while_it_was_copied_is_refused() -> None:
 def test_the_reference_density_is_that_of_a_pellet_pressed_at_360_mpa() -> None:
     # Heckel: ln(1/(1 − D)) = K·P + A with K 0.0033 per MPa and A 0.85, less elastic recovery of some 0.3 %.
     assert pytest.approx(1 - np.exp(-(0.0033 * 360 + 0.85)), abs=0.005) == REFERENCE_RELATIVE_DENSITY
+
+
+def test_a_file_is_analysed_in_one_call_with_its_extent_and_the_version_of_its_verdict() -> None:
+    data = exported(whole(CellTruth((100, 100)), LONG_TEST, 12))
+    analysis = analyse(
+        land.read_land(io.BytesIO(data)).batches(),
+        kind=CellKind.SYMMETRIC,
+        is_final=True,
+        cut_off_v=LONG_TEST.cut_off_v,
+    )
+    end_h = end_of_test(CellTruth((100, 100)), LONG_TEST, 12).time_h
+    said = json.loads(json.dumps(analysis.to_json()))
+    assert said["n_records"] == data.count(b"Rate")
+    assert said["first_unix_s"] == STARTED.timestamp()
+    assert said["last_unix_s"] == pytest.approx(STARTED.timestamp() + 3600 * end_h, abs=1)
+    assert said["verdict"]["outcome"] == "failed"
+    assert said["verdict"]["criteria_version"] == FailureCriteria().version
+    assert said["summary"]["n_cycles"] == len(analysis.cycles)
+
+
+def test_a_full_cell_gets_figures_and_no_verdict_on_symmetric_criteria() -> None:
+    records = whole(CellTruth((200, 200)), LONG_TEST, 1, until_h=10)
+    analysis = analyse([records], kind=CellKind.FULL, is_final=True)
+    assert analysis.verdict is None
+    assert np.isfinite(analysis.cycles.energy_efficiency[:4]).all()

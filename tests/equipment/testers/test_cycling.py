@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from equipment.testers.cycling import Cycles, cycles, half_cycles, retention, specific_capacity_mah_g, summary
+from equipment.testers.cycling import (
+    CannotAnalyse,
+    Cycles,
+    cycles,
+    half_cycles,
+    retention,
+    specific_capacity_mah_g,
+    summary,
+)
 from equipment.testers.records import CellKind, CyclingSteps, Polarity, Records, StepState
 
 CURRENT_A = 1e-3
@@ -165,18 +173,18 @@ def test_retention_refers_to_a_named_cycle() -> None:
         *(Step(n, s, length) for n, length in ((1, 4000.0), (2, 3000.0), (3, 2700.0)) for s in (CHARGE, DISCHARGE))
     )
     assert retention(analysed(records), 2).tolist() == pytest.approx([4 / 3, 1.0, 0.9])
-    with pytest.raises(ValueError, match="no cycle 7"):
+    with pytest.raises(CannotAnalyse, match="no cycle 7"):
         retention(analysed(records), 7)
     running = analysed(records, is_final=False)
     assert np.isnan(retention(running, 2)[2])
-    with pytest.raises(ValueError, match="cycle 3 is partial"):
+    with pytest.raises(CannotAnalyse, match="cycle 3 is partial"):
         retention(running, 3)
 
 
 def test_specific_capacity_takes_the_mass_that_it_is_given() -> None:
     assert specific_capacity_mah_g(np.array([6.125e-4]), 4.9e-3).tolist() == pytest.approx([125.0])
     for mass in (0.0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="positive number of grams"):
+        with pytest.raises(CannotAnalyse, match="positive number of grams"):
             specific_capacity_mah_g(np.array([1.0]), mass)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from equipment.testers.cycling import HalfCycles
+from equipment.testers.cycling import CannotAnalyse, HalfCycles
 from equipment.testers.lifetime import Criterion, FailureCriteria, Outcome, Verdict, judge, kaplan_meier, summarise
 from equipment.testers.records import StepState
 
@@ -91,7 +91,7 @@ def test_a_verdict_names_the_version_of_its_criteria() -> None:
 
 def test_verdicts_by_different_criteria_are_not_put_together() -> None:
     verdicts = [judge(cell([0.2] * 50), FailureCriteria(version=v)) for v in ("a", "b")]
-    with pytest.raises(ValueError, match="different criteria can't be put together: a, b"):
+    with pytest.raises(CannotAnalyse, match="different criteria can't be put together: a, b"):
         summarise(verdicts)
 
 
@@ -151,7 +151,7 @@ def test_a_group_that_all_lives_has_an_empty_curve_and_no_median() -> None:
     ],
 )
 def test_survival_of_nonsense_is_refused(times: list[float], failed: list[bool], confidence: float) -> None:
-    with pytest.raises(ValueError, match=r"times|time and one outcome|confidence"):
+    with pytest.raises(CannotAnalyse, match=r"times|time and one outcome|confidence"):
         kaplan_meier(times, failed, confidence)
 
 
