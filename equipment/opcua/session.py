@@ -67,6 +67,9 @@ _OVER = (
     ua.uaerrors.BadTimeout,
 )
 
+_NO_ENDPOINT = "No matching endpoints"
+"""How asyncua begins to say that the server does not offer the kind of connection that was made."""
+
 _EVENT_FIELDS = (
     ("EventId",), ("Time",), ("Message",), ("Severity",), ("ConditionName",),
     ("ActiveState", "Id"), ("AckedState", "Id"), ("Retain",),
@@ -135,6 +138,8 @@ class OpcuaSession:
             raise AccessDenied(f"{self.endpoint} does not let us in: {type(error).__name__}") from error
         except (OSError, TimeoutError, ua.UaError) as error:
             await self.disconnect()
+            if str(error).startswith(_NO_ENDPOINT):
+                raise EncryptionRequired(f"{self.endpoint} accepts no unencrypted connection") from error
             raise ToolUnreachable(f"{self.endpoint} can't be reached: {error or type(error).__name__}") from error
 
     async def disconnect(self) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -33,10 +34,11 @@ def mes(certificate: Make) -> CertificatePair:
 
 
 @pytest.fixture(scope="module")
-async def guarded(certificate: Make, mes: CertificatePair):  # type: ignore[no-untyped-def]
-    access = ServerAccess(certificate("tool"), frozenset({fingerprint(mes.load())}), {"operator": PASSWORD})
+async def guarded(certificate: Make, mes: CertificatePair) -> AsyncIterator[tuple[ToolServer, CertificatePair]]:
+    tool = certificate("tool")
+    access = ServerAccess(tool, frozenset({fingerprint(mes.load())}), {"operator": PASSWORD})
     async with tiny_server(access=access) as running:
-        yield running, access.own
+        yield running, tool
 
 
 def pinned(mes: CertificatePair, tool: CertificatePair) -> ToolSecurity:
@@ -115,7 +117,7 @@ async def test_only_the_operator_with_his_password_is_let_in(
 
 async def test_a_guarded_tool_lets_no_unencrypted_session_in(guarded: tuple[ToolServer, CertificatePair]) -> None:
     server, _ = guarded
-    with pytest.raises(SecurityRefused):
+    with pytest.raises(EncryptionRequired, match="no unencrypted"):
         async with connected(server, ToolSecurity(user="operator", password=PASSWORD)):
             pass
 
@@ -128,7 +130,7 @@ async def test_a_forced_unencrypted_session_is_not_activated(guarded: tuple[Tool
     await client.connect_sessionless()
     try:
         created = ua.CreateSessionParameters(
-            ClientDescription=ua.ApplicationDescription(ApplicationUri="urn:x", ApplicationType=ua.ApplicationType.Client),
+            ClientDescription=ua.ApplicationDescription(ApplicationUri="urn:x"),
             EndpointUrl=server.endpoint, SessionName="x", ClientNonce=b"0" * 32, RequestedSessionTimeout=30_000.0,
         )  # fmt: skip
         await client.uaclient.create_session(created)
