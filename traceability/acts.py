@@ -160,6 +160,7 @@ ACTS: tuple[Act, ...] = (
     Act("nonconformance.opened", frozenset({Role.OPERATOR, Role.ENGINEER, Role.QA}), "Open a non-conformance."),
     Act("nonconformance.disposed", _QA, "Decide a non-conformance."),
     Act("measurement.recorded", _LINE, "Record a measurement."),
+    Act("measurement.corrected", _LINE | _QA, "Correct a measurement."),
     Act("attachment.stored", frozenset({Role.OPERATOR, Role.ENGINEER, Role.QA}), "Attach a file."),
     Act("audit.exported", _QA, "Export the audit trail."),
     Act("audit.verified", frozenset({Role.QA, Role.ADMIN}), "Verify the audit trail."),

@@ -7,6 +7,7 @@ items are, and whether they may be used, is not known here.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
-from sqlalchemy import Column, Connection, Index, TextClause, bindparam, text
+from sqlalchemy import Column, Connection, Index, Integer, String, TextClause, bindparam, column, text
 from sqlmodel import Field, SQLModel
 
 from traceability.activities import ActivityRow
@@ -83,6 +84,7 @@ class TraceEdge(NamedTuple):
     activity_id: int
     quantity: Decimal | None
     unit: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +148,25 @@ _REACHES = text(
     SELECT 1 FROM reached WHERE item_id = :goal LIMIT 1"""
 )
 
-_EDGES_INTO = text(
-    """
-    SELECT src, dst, kind, activity_id, quantity, unit FROM genealogy_edges
-    WHERE dst IN :item_ids ORDER BY id"""
-).bindparams(bindparam("item_ids", expanding=True))
+_EDGES_INTO = (
+    text(
+        """
+        SELECT src, dst, kind, activity_id, quantity, unit, at FROM genealogy_edges
+        WHERE dst IN :item_ids ORDER BY id"""
+    )
+    .bindparams(bindparam("item_ids", expanding=True))
+    .columns(
+        column("src", Integer),
+        column("dst", Integer),
+        column("kind", Choice(EdgeKind)),
+        column("activity_id", Integer),
+        column("quantity", ExactDecimal),
+        column("unit", String),
+        column("at", UtcDateTime),
+    )
+)
 
 _KINDS = {kind.value: kind for kind in ItemKind}
-_EDGE_KINDS = {kind.value: kind for kind in EdgeKind}
 
 # Any fixed number does; it names the genealogy among PostgreSQL's advisory locks.
 _GENEALOGY_LOCK = 0x47454E45
@@ -178,11 +191,26 @@ def edges_among(source: Connection | RecordSession, item_ids: Sequence[int]) -> 
     among = set(item_ids)
     edges: list[TraceEdge] = []
     for start in range(0, len(item_ids), _CHUNK):
-        for row in connection.execute(_EDGES_INTO, {"item_ids": item_ids[start : start + _CHUNK]}):
-            if row.src in among:
-                quantity = None if row.quantity is None else Decimal(row.quantity)
-                edges.append(TraceEdge(row.src, row.dst, _EDGE_KINDS[row.kind], row.activity_id, quantity, row.unit))
+        rows = connection.execute(_EDGES_INTO, {"item_ids": item_ids[start : start + _CHUNK]})
+        edges += [TraceEdge(*row) for row in rows if row.src in among]
     return edges
+
+
+def matter_edges(source: Connection | RecordSession, item_id: int) -> list[TraceEdge]:
+    """The edges by which the body of matter that a thing is came to be it: disc to coated disc, lot to sublot."""
+    into: dict[int, list[TraceEdge]] = defaultdict(list)
+    for edge in edges_among(source, [node.item_id for node in trace_back(source, item_id)]):
+        if edge.kind in SAME_MATTER:
+            into[edge.dst].append(edge)
+    found: list[TraceEdge] = []
+    pending, seen = [item_id], {item_id}
+    while pending:
+        edges = into[pending.pop()]
+        found += edges
+        sources = {edge.src for edge in edges} - seen
+        pending += sources
+        seen |= sources
+    return found
 
 
 def recall(record: RecordSession, serial: str) -> Recall:
