@@ -9,6 +9,7 @@ _LINE = frozenset({Role.OPERATOR, Role.ENGINEER})
 ACTS: tuple[Act, ...] = (
     Act("run.planned", _LINE, "Plan a run."),
     Act("run.withdrawn", _LINE, "Withdraw a planned run."),
+    Act("run.given_up", frozenset({Role.ENGINEER, Role.QA}), "Close a run whose end nobody will know."),
     Act("run.starting", frozenset(), "A run is being started on its tool."),
     Act("run.start_refused", frozenset(), "A run could not be started."),
     Act("run.moved", frozenset(), "A run changed its state."),
@@ -26,6 +27,7 @@ ACTS: tuple[Act, ...] = (
     Act("order.changed", _LINE, "Change a work order."),
     Act("command.requested", _LINE, "Ask something of a tool."),
     Act("command.stop_requested", frozenset(Role), "Ask a tool to stop or abort a run."),
+    Act("command.reconciled", frozenset(), "A command that went out without the database was entered."),
     Act("command.moved", frozenset(), "A command came a step further."),
     Act("cell.assembled", _LINE, "Assemble a cell."),
     Act("cell.screened", _LINE, "Screen a cell before testing."),

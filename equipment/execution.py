@@ -29,7 +29,7 @@ _BEGUN = frozenset({JobState.RUNNING, JobState.INTERRUPTED, JobState.ENDED, JobS
 _OVER = frozenset({JobState.ENDED, JobState.ABORTED})
 
 
-def _ignore(step: str) -> None:
+def ignore_step(step: str) -> None:
     """The hook when nobody listens."""
 
 
@@ -88,7 +88,7 @@ class CommandExecution:
         driver: ToolDriver,
         log: IntentLog,
         check: Callable[[], Grant],
-        hook: StepHook = _ignore,
+        hook: StepHook = ignore_step,
     ) -> None:
         self._command = command
         self._intent = command.intent

@@ -25,6 +25,9 @@ from traceability.errors import InvalidInput
 JOURNALED = frozenset({CommandVerb.STOP, CommandVerb.ABORT})
 """The commands that must go out whatever the database does."""
 
+DONE = "done"
+"""Outcome of a command that the tool carried out."""
+
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
@@ -34,7 +37,7 @@ class JournalEntry:
         key: Unique for ever.
         requested_at: Domain time, UTC.
         requested_by: Name of the actor.
-        outcome: What the tool answered; empty until it was sent with a known outcome.
+        outcome: `DONE`, or what the tool said; empty until it was sent with a known outcome.
         reconciled: The record holds it.
     """
 
@@ -59,6 +62,7 @@ class CommandJournal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._read: tuple[tuple[int, int], Sequence[JournalEntry]] = ((0, 0), ())
 
     def append(
         self, *, tool: str, verb: CommandVerb, run_serial: str, requested_by: str, reason: str, requested_at: datetime
@@ -92,21 +96,15 @@ class CommandJournal:
         return [entry for entry in self._entries() if entry.tool == tool and entry.outcome and not entry.reconciled]
 
     def _entries(self) -> Sequence[JournalEntry]:
-        if not self._path.exists():
-            return []
-        entries: dict[str, JournalEntry] = {}
-        for line in self._path.read_bytes().splitlines():
-            body = _checked(line)
-            if body is None:
-                continue
-            kind = body.pop("kind")
-            if kind == "command":
-                body["requested_at"] = datetime.fromisoformat(body["requested_at"])
-                entries[body["key"]] = JournalEntry(**{**body, "verb": CommandVerb(body["verb"])})
-            elif body["key"] in entries:
-                change: dict[str, Any] = {"outcome": body["outcome"]} if kind == "outcome" else {"reconciled": True}
-                entries[body["key"]] = replace(entries[body["key"]], **change)
-        return list(entries.values())
+        """All entries; the file is read only when it has changed, as it is asked for many times a second."""
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return ()
+        signature = (status.st_size, status.st_mtime_ns)
+        if self._read[0] != signature:
+            self._read = (signature, _parsed(self._path.read_bytes()))
+        return self._read[1]
 
     def _write(self, body: dict[str, Any]) -> None:
         content = orjson.dumps(body)
@@ -123,6 +121,22 @@ class CommandJournal:
                 os.close(descriptor)
             if created:
                 _sync_folder(self._path.parent)
+
+
+def _parsed(content: bytes) -> Sequence[JournalEntry]:
+    entries: dict[str, JournalEntry] = {}
+    for line in content.splitlines():
+        body = _checked(line)
+        if body is None:
+            continue
+        kind = body.pop("kind")
+        if kind == "command":
+            body["requested_at"] = datetime.fromisoformat(body["requested_at"])
+            entries[body["key"]] = JournalEntry(**{**body, "verb": CommandVerb(body["verb"])})
+        elif body["key"] in entries:
+            change: dict[str, Any] = {"outcome": body["outcome"]} if kind == "outcome" else {"reconciled": True}
+            entries[body["key"]] = replace(entries[body["key"]], **change)
+    return list(entries.values())
 
 
 def _checked(line: bytes) -> dict[str, Any] | None:

@@ -189,12 +189,11 @@ class LeaseKeeper:
         return self._grant
 
     async def taken(self) -> Grant:
-        """Wait until this process holds the lease."""
-        while True:
-            if self._grant is not None and self.held:
-                return self._grant
+        """Wait until this process has the lease, fenced or not."""
+        while self._grant is None:
             self._changed.clear()
             await self._changed.wait()
+        return self._grant
 
     async def lost(self, grant: Grant) -> None:
         """Wait until somebody else has taken over from `grant`."""

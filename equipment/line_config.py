@@ -86,8 +86,7 @@ class ToolConfig(_Strict):
         equipment_class: What recipes ask for; decides the tag table.
         profile: How it is driven.
         endpoint: `opc.tcp://host:port/…`.
-        namespace_uri: Of the tool's own nodes.
-        browse_name: Of the tool below Machines; its name by default.
+        namespace_uri: Of the tool's own nodes, `urn:<site>:<tool>`.
         security: How it is trusted.
     """
 
@@ -95,8 +94,7 @@ class ToolConfig(_Strict):
     equipment_class: str = Field(alias="class")
     profile: Profile = Profile.JOB_CONTROL
     endpoint: str
-    namespace_uri: str = Field(min_length=1)
-    browse_name: str = ""
+    namespace_uri: str = Field(pattern=r"^urn:[^:]+:[^:]+$")
     security: SecurityConfig = SecurityConfig()
 
     @model_validator(mode="after")

@@ -43,8 +43,8 @@ class Trace(Protocol):
     def gap(self, start: datetime, end: datetime, reason: str) -> None:
         """Note that samples between two times (domain, UTC) are missing, and why."""
 
-    def flush(self, force: bool = False) -> None:
-        """Store what is due.
+    def flush(self, force: bool = False) -> bool:
+        """Store what is due; True when anything was.
 
         Raises:
             StorageFailed: The database does not take it; what was taken is kept for the next try.
@@ -107,6 +107,11 @@ class Writer:
             self._stopping = True
             self._wake.notify()
         self._thread.join()
+
+    @property
+    def waiting(self) -> int:
+        """Samples that wait for the database."""
+        return self._waiting
 
     def run(self, work: Callable[[RecordSession], Answer]) -> Awaitable[Answer]:
         """Run `work` in one write transaction, before all samples that wait.
@@ -260,10 +265,6 @@ class Writer:
             batch.trace.append(batch.samples)
             taken += len(batch.samples)
         self.stored += taken
-        with self._wake:
-            gaps, self._gaps = self._gaps, {}
-        for trace, gap in gaps.items():
-            trace.gap(gap.start, gap.end, f"{gap.lost} changes dropped: the database was too slow")
 
     def _flush(self, force: bool) -> None:
         # While the database refuses, samples wait in the bounded queue and not in the traces.
@@ -274,3 +275,17 @@ class Writer:
             except StorageFailed as error:
                 self._refused = True
                 _log.warning("trace_not_stored", cause=error.message)
+        if not self._refused:
+            self._store_gaps()
+
+    def _store_gaps(self) -> None:
+        while self._gaps:
+            with self._wake:
+                trace, gap = self._gaps.popitem()
+            try:
+                trace.gap(gap.start, gap.end, f"{gap.lost} changes dropped: the database was too slow")
+            except StorageFailed as error:
+                _log.warning("gap_not_stored", cause=error.message)
+                with self._wake:
+                    self._gaps.setdefault(trace, gap)
+                return
