@@ -111,6 +111,11 @@ class RunPosition(SQLModel, table=True):
     unit: str = ""
     result_serial: str = ""
 
+    @property
+    def is_unit(self) -> bool:
+        """A serialised thing that the run takes for itself; neither a lot, nor the target, nor a die."""
+        return self.item_id is not None and self.quantity is None and self.use is not Use.TARGET
+
 
 class DeviationKind(StrEnum):
     """How a run was not as planned."""
@@ -153,14 +158,23 @@ class Deviation(SQLModel, table=True):
     at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
 
 
-def find_run(record: RecordSession, serial: str, expected_version: int | None = None) -> Run:
+def find_run(record: RecordSession, serial: str, expected_version: int | None = None, *, lock: bool = False) -> Run:
     """The run with that serial.
+
+    Args:
+        record: Open session.
+        serial: `RUN-…`.
+        expected_version: Refuse when it has changed since it was read.
+        lock: Read it anew and keep others from changing it until this transaction ends.
 
     Raises:
         NotFound: There is none.
         StaleVersion: It is not at the version expected.
     """
-    run = record.exec(select(Run).where(Run.serial == serial)).first()
+    query = select(Run).where(Run.serial == serial)
+    if lock:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    run = record.exec(query).first()
     if run is None:
         raise NotFound(f"There is no run {serial}.")
     if expected_version is not None and run.version != expected_version:

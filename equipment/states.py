@@ -48,6 +48,7 @@ class RunEvent(StrEnum):
     WITHDRAW = "withdraw"
     REFUSE = "refuse"
     LOSE = "lose"
+    GIVE_UP = "give_up"
     SEE_RUNNING = "see_running"
     SEE_PAUSED = "see_paused"
     SEE_HELD = "see_held"
@@ -76,6 +77,7 @@ RUN_TRANSITIONS = TransitionTable(
         (RunState.PLANNED, RunEvent.REFUSE, RunState.FAILED),
         (RunState.STARTING, RunEvent.REFUSE, RunState.FAILED),
         (RunState.UNKNOWN, RunEvent.REFUSE, RunState.FAILED),
+        (RunState.UNKNOWN, RunEvent.GIVE_UP, RunState.FAILED),
         *((state, event, target) for state in _ON_TOOL for event, target in _SEEN.items()),
     ],
 )

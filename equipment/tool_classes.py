@@ -9,6 +9,7 @@ from equipment.sputter import SPUTTER
 from equipment.tags import TagTable
 from traceability.activities import ActivityKind
 from traceability.errors import NotFound
+from traceability.exposure import Atmosphere
 
 TAG_TABLES: Mapping[str, TagTable] = {table.equipment_class: table for table in (SPUTTER, PRESS)}
 
@@ -16,6 +17,12 @@ ACTIVITY_KINDS: Mapping[str, ActivityKind] = {
     SPUTTER.equipment_class: ActivityKind.SPUTTER_RUN,
     PRESS.equipment_class: ActivityKind.PRESS_RUN,
 }
+
+ATMOSPHERES: Mapping[str, Atmosphere] = {
+    SPUTTER.equipment_class: Atmosphere.CHAMBER,
+    PRESS.equipment_class: Atmosphere.PRESS,
+}
+"""What surrounds a thing that lies in the tool."""
 
 
 def tag_table(equipment_class: str) -> TagTable:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
@@ -310,21 +310,22 @@ def trace_manifest(connection: Connection, run_id: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class SealedTraces:
-    """Every sealed trace, for the verification of the record."""
+    """Every sealed trace by the serial of its run, for the verification of the record."""
 
-    name: str = "traces"
+    name: str = "trace"
 
-    def contents(self, connection: Connection) -> Iterator[tuple[str, str, bytes]]:
-        """Of each sealed trace: its name, the hash it was sealed with, and the bytes that must have it."""
-        sealed = connection.execute(
-            text(
-                """
-                SELECT runs.serial, trace_seals.run_id, trace_seals.hash
-                FROM trace_seals JOIN runs ON runs.id = trace_seals.run_id ORDER BY trace_seals.run_id"""
-            )
-        ).all()
-        for row in sealed:
-            yield f"trace of {row.serial}", row.hash, trace_manifest(connection, row.run_id)
+    def seals(self, event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """The run and the hash, if the event is the sealing of a trace."""
+        if event["kind"] == "trace.sealed" and "hash" in event["detail"]:
+            yield event["items"][0], event["detail"]["hash"]
+
+    def rehash(self, connection: Connection, key: str) -> str | None:
+        """The hash over the trace as it is stored now; None where it is gone."""
+        run_id = connection.execute(
+            text("SELECT traces.run_id FROM traces JOIN runs ON runs.id = traces.run_id WHERE runs.serial = :serial"),
+            {"serial": key},
+        ).scalar()
+        return None if run_id is None else sha256_hex(trace_manifest(connection, run_id))
 
 
 def _nothing(column: TraceColumn) -> TagValue:

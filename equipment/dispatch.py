@@ -1,0 +1,229 @@
+"""May this run be done now, and what could be done next: everything that forbids it, all at once.
+
+The blockers of a run are looked for in four places, material, tool, person and recipe, and each says what to do.
+Nothing is changed here. What a ready step needs comes from the route; who takes it up is a person's choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+
+from sqlmodel import col, select
+
+from equipment.maintenance import Target, calibration_findings, target_findings
+from equipment.run_records import Run, RunPosition, Use
+from equipment.sputter import EQUIPMENT_CLASS as SPUTTER_CLASS
+from equipment.states import RunState, ToolState
+from equipment.utilisation import Tool, find_tool
+from recipes.control import BoundMaterial, ControlRecipe
+from recipes.errors import NotRunnable
+from recipes.store import runnable
+from traceability.acts import Actor
+from traceability.database import RecordSession
+from traceability.errors import Finding, NotFound, Severity
+from traceability.exposure import exposure_findings
+from traceability.holds import holds_on
+from traceability.items import Item, ItemKind, look_up
+from traceability.materials import Lot, Material, lot_findings
+from traceability.quantities import Quantity
+from traceability.units import Unit, unit_findings
+from traceability.users import User
+
+KINDS: Mapping[Use, frozenset[ItemKind]] = {
+    Use.DISC: frozenset({ItemKind.DISC, ItemKind.COATED_DISC}),
+    Use.WITNESS: frozenset({ItemKind.WITNESS}),
+    Use.TARGET: frozenset({ItemKind.TARGET}),
+    Use.POWDER: frozenset({ItemKind.LOT}),
+    Use.PELLET: frozenset({ItemKind.PELLET}),
+    Use.CATHODE: frozenset({ItemKind.CATHODE_BATCH}),
+    Use.COLLECTOR: frozenset({ItemKind.LOT}),
+}
+"""What kind of thing may be used as what."""
+
+_DOWN = (ToolState.SCHEDULED_DOWN, ToolState.UNSCHEDULED_DOWN, ToolState.NON_SCHEDULED)
+_OPEN = [state for state in RunState if not state.ended]
+
+
+def blockers(
+    record: RecordSession,
+    *,
+    tool: str,
+    control: ControlRecipe,
+    actor: Actor | None = None,
+    run: Run | None = None,
+    starting: bool = False,
+) -> list[Finding]:
+    """Everything that forbids a run, and warnings; empty when it may be done.
+
+    Args:
+        record: Open session.
+        tool: Name of the tool.
+        control: The frozen recipe with what is bound to it.
+        actor: Who wants it; who acts in the session if left out.
+        run: The run itself, where it is planned already: what it has taken does not stand against it.
+        starting: It is to be started now, not only planned.
+
+    Raises:
+        NotFound: The line has no such tool.
+    """
+    found = find_tool(record, tool)
+    return [
+        *_recipe_findings(record, control, found),
+        *_tool_findings(record, found, run, starting),
+        *_person_findings(record, actor or record.actor, found),
+        *_material_findings(record, control, run),
+    ]
+
+
+def _recipe_findings(record: RecordSession, control: ControlRecipe, tool: Tool) -> Iterator[Finding]:
+    master = control.master
+    reference = f"{master.document_id}/{master.version}"
+    if master.equipment_class != tool.equipment_class:
+        yield Finding(
+            "wrong_tool",
+            f"{reference} is for a {master.equipment_class}; {tool.name} is a {tool.equipment_class}.",
+            "Choose a tool of that class.",
+            tool.name,
+        )
+    try:
+        version = runnable(record, master.document_id, number=master.version, experiment=control.experiment)
+    except NotFound as error:
+        yield Finding("recipe_unknown", error.message, "Store the recipe first.", reference)
+    except NotRunnable as error:
+        yield from error.findings
+    else:
+        if version.work_master != control.work_master:
+            message = f"{reference} has other content now than when this control recipe was frozen."
+            yield Finding("recipe_changed", message, "Freeze it again.", reference)
+
+
+def _tool_findings(record: RecordSession, tool: Tool, run: Run | None, starting: bool) -> Iterator[Finding]:
+    if tool.state in _DOWN:
+        reason = f": {tool.reason}" if tool.reason else ""
+        message = f"{tool.name} is down ({tool.state}{reason})."
+        yield Finding("tool_down", message, "Return it to service first.", tool.name)
+    if starting and not tool.linked:
+        reason = f" ({tool.link_note})" if tool.link_note else ""
+        message = f"{tool.name} can't be spoken to{reason}."
+        yield Finding("tool_not_linked", message, "Check the tool and its network.", tool.name)
+    busy = record.exec(
+        select(Run).where(Run.tool == tool.name, col(Run.state).in_([s for s in _OPEN if s.on_tool]))
+    ).first()
+    if starting and busy is not None and (run is None or busy.id != run.id):
+        message = f"{busy.serial} is {busy.state} on {tool.name}."
+        yield Finding("tool_busy", message, "Wait for its end.", busy.serial)
+    yield from calibration_findings(record, tool.name)
+
+
+def _person_findings(record: RecordSession, actor: Actor, tool: Tool) -> Iterator[Finding]:
+    if actor.user_id is None:
+        return
+    user = record.get(User, actor.user_id)
+    if user is None or tool.equipment_class not in user.trained_for:
+        yield Finding(
+            "not_trained",
+            f"{actor.name} is not trained for a {tool.equipment_class}.",
+            "Ask somebody who is, or have the training recorded.",
+            actor.name,
+        )
+
+
+def _material_findings(record: RecordSession, control: ControlRecipe, run: Run | None) -> Iterator[Finding]:
+    things = [bound for bound in control.materials if bound.use != Use.DIE]
+    items, unknown = look_up(record, [bound.serial for bound in things])
+    yield from unknown
+    keys = _keys(items)
+    lots = {row.item_id: row for row in record.exec(select(Lot).where(col(Lot.item_id).in_(keys)))}
+    units = {row.item_id: row for row in record.exec(select(Unit).where(col(Unit.item_id).in_(keys)))}
+    targets = {row.item_id: row for row in record.exec(select(Target).where(col(Target.item_id).in_(keys)))}
+    taken = _taken(record, items, run)
+    for bound in things:
+        item = items.get(bound.serial)
+        if item is None:
+            continue
+        yield from _kind_findings(bound, item, control)
+        if item.key in lots:
+            yield from _lot_findings(record, bound, lots[item.key], taken.get(item.key, ()))
+        elif item.key in units:
+            yield from _unit_findings(bound, units[item.key], taken.get(item.key, ()))
+        if item.kind is ItemKind.TARGET:
+            yield from _target_findings(bound, targets.get(item.key))
+        if bound.use == Use.DISC:
+            yield from exposure_findings(record, item.serial)
+    yield from (hold.finding for hold in holds_on(record, [item.serial for item in items.values()]))
+    yield from _film_findings(record, control)
+
+
+def _kind_findings(bound: BoundMaterial, item: Item, control: ControlRecipe) -> Iterator[Finding]:
+    if bound.use not in list(Use):
+        message = f"{bound.serial} is bound as {bound.use}, which no run knows."
+        yield Finding("unknown_use", message, f"Use one of {', '.join(Use)}.", bound.serial)
+        return
+    if item.kind not in KINDS[Use(bound.use)]:
+        message = f"{item.serial} is a {item.kind}; it can't be the {bound.use}.".replace("_", " ")
+        yield Finding("wrong_kind", message, "Scan another.", item.serial)
+    on_carrier = bound.use in (Use.DISC, Use.WITNESS) and control.master.equipment_class == SPUTTER_CLASS
+    if on_carrier and bound.position is None:
+        message = f"{item.serial} has no place on the carrier."
+        yield Finding("position_missing", message, "Say at which position it lies.", item.serial)
+
+
+def _lot_findings(
+    record: RecordSession, bound: BoundMaterial, lot: Lot, taken: Sequence[RunPosition]
+) -> Iterator[Finding]:
+    if lot.material_code != bound.material:
+        message = f"{lot.serial} is {lot.material_code}, not {bound.material}."
+        yield Finding("wrong_material", message, "Take another lot.", lot.serial)
+    wanted = Quantity(bound.quantity, bound.unit)
+    yield from lot_findings(lot, record.clock.now(), wanted)
+    promised = sum((p.quantity for p in taken if p.quantity is not None and p.unit == bound.unit), Decimal(0))
+    if promised and wanted.unit == bound.unit and lot.left.to(bound.unit).value < promised + wanted.value:
+        message = f"{lot.serial} has {lot.left} left, of which {Quantity(promised, bound.unit)} are for other runs."
+        yield Finding("lot_promised", message, "Take less, or another lot.", lot.serial)
+
+
+def _unit_findings(bound: BoundMaterial, unit: Unit, taken: Sequence[RunPosition]) -> Iterator[Finding]:
+    if unit.product and unit.product != bound.material:
+        message = f"{unit.serial} is {unit.product}, not {bound.material}."
+        yield Finding("wrong_material", message, "Scan another.", unit.serial)
+    yield from unit_findings(unit)
+    if bound.use != Use.TARGET and taken:
+        yield Finding("unit_taken", f"{unit.serial} is taken for another run.", "Scan another.", unit.serial)
+
+
+def _target_findings(bound: BoundMaterial, target: Target | None) -> Iterator[Finding]:
+    if target is None:
+        message = f"The life of {bound.serial} is not counted yet."
+        yield Finding("target_not_counted", message, "Counting begins with this run.", bound.serial, Severity.WARNING)
+    else:
+        yield from target_findings(target)
+
+
+def _film_findings(record: RecordSession, control: ControlRecipe) -> Iterator[Finding]:
+    """The film has to have a name in the record before there is one."""
+    for bound in control.materials:
+        if bound.use != Use.TARGET:
+            continue
+        target = record.exec(select(Material).where(Material.code == bound.material)).first()
+        code = bound.material if target is None else target.properties.get("film_material", bound.material)
+        if target is None or record.exec(select(Material).where(Material.code == str(code))).first() is None:
+            yield Finding("material_unknown", f"There is no material {code}.", "Define it first.", bound.serial)
+
+
+def _taken(record: RecordSession, items: Mapping[str, Item], run: Run | None) -> dict[int, list[RunPosition]]:
+    """What other runs that have not ended have taken, by item."""
+    query = (
+        select(RunPosition)
+        .join(Run, col(Run.id) == RunPosition.run_id)
+        .where(col(RunPosition.item_id).in_(_keys(items)), col(Run.state).in_(_OPEN))
+    )
+    found: dict[int, list[RunPosition]] = {}
+    for position in record.exec(query):
+        if position.item_id is not None and (run is None or position.run_id != run.id):
+            found.setdefault(position.item_id, []).append(position)
+    return found
+
+
+def _keys(items: Mapping[str, Item]) -> list[int]:
+    return [item.key for item in items.values()]
