@@ -130,8 +130,7 @@ class ToolServer:
         """Stop listening, keep what survives."""
         if self._ticking is not None:
             self._ticking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._ticking
+            await asyncio.wait([self._ticking])
         await self._server.stop()
         self.receiver.save()
 
