@@ -223,6 +223,8 @@ class PressPlant:
         reading = self._ram.reading_kn
         if reading > min(FORCE_LIMIT_KN, OVER_FORCE * recipe.force_kn + 0.2):
             self._trip("over_force")
+        elif not self._guard_closed and self._stroke.phase is PressPhase.UNLOAD:
+            self._ram.release()
         elif not self._guard_closed:
             self._hold("guard_open")
         elif self._stroke.phase in (PressPhase.RAMP, PressPhase.DWELL):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from equipment.jobs import JobOrder
 from equipment.press import PRESS, PressOperation, force_kn
-from equipment.simulators.order_check import parameter_problems
+from equipment.simulators.job_receiver_checks import parameter_problems
 
 OPTIONAL = {"theoretical_density_g_per_cm3": 2.04, "added_thickness_mm": 0.0}
 FORCE_AGREES_WITHIN = 0.005
@@ -57,7 +57,7 @@ class PressRecipe:
 
 def order_problems(order: JobOrder) -> list[str]:
     """Why this class of tool could never take the order, one sentence each."""
-    problems = parameter_problems(PRESS, order)
+    problems = list(parameter_problems(PRESS, order))
     return problems if problems else list(_contradictions(order))
 
 

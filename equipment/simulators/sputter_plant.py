@@ -145,8 +145,8 @@ class SputterPlant:
         """Go on with the remaining film; False where the fault still stands."""
         if self.activity not in (Activity.HELD, Activity.SUSPENDED):
             return False
-        standing = self._watch.standing
-        if any(name in standing for name in BARS_RESUMING) or not self._hardware.vacuum.turbo_drive_ok:
+        live = self._watch.live
+        if any(name in live for name in BARS_RESUMING) or not self._hardware.vacuum.turbo_drive_ok:
             return False
         self._watch.release()
         self._hold_reason = ""
@@ -256,16 +256,15 @@ class SputterPlant:
 
     def _run_sequence(self, dt_s: float) -> None:
         alarm = self._sequence.step(dt_s)
-        if alarm:
-            self._watch.latch(alarm)
-            if self.activity is Activity.RUNNING:
-                self._hold(alarm)
+        if alarm and self.activity is Activity.RUNNING:
+            self._hold(alarm)
         elif self._sequence.phase is SputterPhase.IDLE and self.activity is not self._ending:
             self._finish()
         elif self._sequence.phase is SputterPhase.IDLE:
             self._films.close()
 
     def _hold(self, alarm: str) -> None:
+        self._watch.latch(alarm)
         message = next(definition.message for definition in SPUTTER.alarms if definition.name == alarm)
         self._interrupt(Activity.HELD, message)
 

@@ -108,12 +108,11 @@ def actuals(
     means, target = films.means, hardware.plasma.target
     energy = target.energy_kwh if target else 0.0
     by_time = recipe.thickness_nm * sequence.deposit_elapsed_s / recipe.deposit_time_s
-    by_crystal = hardware.crystal.thickness_nm if sequence.deposit_elapsed_s > 0.0 else 0.0
-    grown = by_crystal if recipe.endpoint is Endpoint.QCM and qcm_ok else by_time
+    grown = sequence.film_by_crystal_nm if recipe.endpoint is Endpoint.QCM and qcm_ok else by_time
     remaining = 0.0 if sequence.endpoint_reached else max(0.0, recipe.thickness_nm - grown)
     base, rise = sequence.base_pressure_pa, sequence.rate_of_rise_pa_per_min
     values: dict[str, TagValue] = {
-        "thickness_qcm_nm": by_crystal,
+        "thickness_qcm_nm": sequence.film_by_crystal_nm,
         "thickness_remaining_nm": remaining,
         "deposit_time_s": sequence.deposit_elapsed_s,
         "energy_kwh": energy - energy_at_start_kwh,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from equipment.jobs import JobOrder
-from equipment.simulators.order_check import parameter_problems
+from equipment.simulators.job_receiver_checks import parameter_problems
 from equipment.sputter import CARRIER_POSITIONS, SPUTTER, Endpoint, oxygen_flow_sccm
 
 OPTIONAL = {
@@ -105,7 +105,7 @@ def _carrier(order: JobOrder) -> Iterator[tuple[int, str]]:
 
 def order_problems(order: JobOrder) -> list[str]:
     """Why this class of tool could never take the order, one sentence each."""
-    problems = parameter_problems(SPUTTER, order)
+    problems = list(parameter_problems(SPUTTER, order))
     values = {p.name: p.value for p in order.parameters}
     endpoint = values.get("endpoint")
     if isinstance(endpoint, str) and endpoint not in tuple(Endpoint):

@@ -49,6 +49,7 @@ class SputterSequence:
     def _clear(self) -> None:
         self.strikes = 0
         self.deposit_elapsed_s = 0.0
+        self.film_by_crystal_nm = 0.0
         self.endpoint_reached = ""
         self.base_pressure_pa = math.nan
         self.rate_of_rise_pa_per_min = math.nan
@@ -334,8 +335,10 @@ class SputterSequence:
         hardware, recipe = self._hardware, self.recipe
         if hardware.plasma.plasma and hardware.shutter.position > 0.0:
             self.deposit_elapsed_s += dt_s
+        if hardware.crystal.ok:
+            self.film_by_crystal_nm = hardware.crystal.thickness_nm
         crystal_ends = recipe.endpoint is not Endpoint.TIME and hardware.crystal.ok
-        if crystal_ends and hardware.crystal.thickness_nm >= recipe.thickness_nm:
+        if crystal_ends and self.film_by_crystal_nm >= recipe.thickness_nm:
             self.endpoint_reached = "qcm"
         elif self.deposit_elapsed_s >= self._deposit_limit_s() - 1e-6:
             self.endpoint_reached = "max_time" if recipe.endpoint is Endpoint.QCM and crystal_ends else "time"

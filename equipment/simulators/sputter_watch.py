@@ -51,8 +51,7 @@ RESPONSES = {
 BARS_RESUMING = (
     "water_flow_low",
     "shutter_stuck",
-    "substrate_temp_hold",
-    "substrate_temp_trip",
+    "substrate_temp_high",
     "argon_flow_deviation",
     "arc_rate_high",
 )
@@ -61,26 +60,26 @@ _AT_SPEED = range(SputterPhase.HIVAC, SputterPhase.COOL + 1)
 
 
 class SputterWatch:
-    """Alarms of the tool. `standing` holds those whose condition stands now, in the order they came."""
+    """Alarms of the tool: `live` ones follow their condition now, latched ones stand until `release`."""
 
     def __init__(self, hardware: ChamberHardware) -> None:
         self._hardware = hardware
         self._since: dict[str, float] = {}
         self._latched: dict[str, None] = {}
-        self._live: dict[str, None] = {}
+        self.live: dict[str, None] = {}
         self._minute_s = 0.0
         self._minute_start_nm = 0.0
         self._growth: list[float] = []
 
     @property
     def standing(self) -> dict[str, None]:
-        """Names of the alarms that stand."""
-        return self._latched | self._live
+        """Names of the alarms that stand, latched ones first."""
+        return self._latched | self.live
 
     @property
     def pending(self) -> bool:
         """A delay runs that ends in an alarm: time wants to be looked at closely."""
-        return any(name not in self._live for name in self._since)
+        return any(name not in self.live for name in self._since)
 
     def latch(self, alarm: str) -> None:
         """Let an alarm stand until the job is resumed or ended."""
@@ -109,10 +108,7 @@ class SputterWatch:
             self._since[name] = waited
             if waited >= delay_s - 1e-6:
                 live[name] = None
-        self._live = live
-        for name in ("reflected_power_trip", "arc_rate_trip", "turbo_trip"):
-            if name in live:
-                self.latch(name)
+        self.live = live
         if phase is SputterPhase.DEPOSIT and recipe is not None:
             self._watch_growth(dt_s)
         elif phase not in (SputterPhase.DEPOSIT, SputterPhase.IDLE):
@@ -137,7 +133,8 @@ class SputterWatch:
         yield "turbo_trip", phase in _AT_SPEED and vacuum.turbo_speed < 0.80, 0.0
         asked, flows = vacuum.argon.setpoint_sccm, vacuum.argon.reading_sccm
         yield "argon_flow_deviation", abs(flows - asked) > max(0.05 * asked, 0.25), 5.0
-        yield "arc_rate_high", plasma.arcs_within(60.0) > 10, 0.0
+        # The wait lets a storm of arcs show itself as one before the job holds for the lesser reason.
+        yield "arc_rate_high", plasma.arcs_within(60.0) > 10, 3.0
         yield "arc_rate_trip", plasma.arcs_within(12.0) > 10, 0.0
         if recipe is None:
             return
