@@ -206,6 +206,13 @@ def test_a_running_test_is_the_beginning_of_the_whole_one() -> None:
         np.testing.assert_array_equal(left, right)
 
 
+def test_the_counters_of_the_simulated_tester_are_those_of_its_records() -> None:
+    steps = CyclingSteps(1.0, 1.0, max_cycles=5)
+    halves = half_cycles(simulate(CellTruth((0, 0)), steps, 1), is_final=True)
+    np.testing.assert_allclose(halves.capacity_ah, 1e-3 * CellTruth((0, 0)).area_cm2)
+    np.testing.assert_allclose(halves.energy_wh, halves.capacity_ah * halves.overpotential_v, rtol=0.01)
+
+
 def test_another_seed_is_another_cell() -> None:
     truth = CellTruth((100, 100))
     assert end_of_test(truth, LONG_TEST, 1) != end_of_test(truth, LONG_TEST, 2)

@@ -110,12 +110,17 @@ def test_a_symmetric_cell_has_an_overpotential_and_no_energy_efficiency() -> Non
 
 def test_overpotential_is_the_median_over_the_middle_half_of_the_step_alone() -> None:
     columns = run_of(Step(1, CHARGE)).columns()
-    columns["voltage_volt"][:5] = 3.0
-    columns["voltage_volt"][-5:] = -3.0
-    columns["voltage_volt"][10] = 9.0
+    # Records 5 to 15 of 21 lie in the middle half.
+    columns["voltage_volt"] = np.array([3.0] * 5 + [0.1] * 5 + [-0.2] + [0.3] * 5 + [-9.0] * 5)
     halves = half_cycles([Records(**columns)], is_final=True)
     assert halves.overpotential_v.tolist() == [0.2]
     assert halves.highest_v.tolist() == [9.0]
+
+
+def test_a_recorder_that_leaves_out_the_start_of_a_step_is_not_one_that_joins_late() -> None:
+    halves = half_cycles([run_of(Step(1, CHARGE, joined_at_s=180.0))], is_final=True)
+    assert not halves.partial.any()
+    assert halves.integrated_capacity_ah.tolist() == pytest.approx([1e-3])
 
 
 def test_counters_that_disagree_with_current_times_time_are_flagged_and_still_used() -> None:
