@@ -18,6 +18,7 @@ ACTS: tuple[Act, ...] = (
     Act("recipe.withdrawn", _APPROVERS, "Withdraw a version for good."),
     Act("recipe.imported", _AUTHORS, "Import a library of documents as drafts."),
     Act("run_to_run.moved", frozenset(), "A deposition time was decided from run to run."),
+    Act("run_to_run.approved", _APPROVERS, "Let a deposition time go beyond the run-to-run clamp."),
     Act("run_to_run.learned", frozenset({Role.OPERATOR, Role.ENGINEER}), "A measured film taught the next time."),
     Act("run_to_run.released", _APPROVERS, "Release a held run-to-run context."),
 )

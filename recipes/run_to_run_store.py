@@ -1,0 +1,398 @@
+"""Where run-to-run control keeps what it knows: the state of each context, every move and every lesson.
+
+Moves and lessons are never changed; each holds the inputs that it was computed from, so that any deposition time can
+be explained for ever. The law itself stands in `recipes.run_to_run`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
+from statistics import fmean
+from typing import Any, ClassVar
+
+from sqlalchemy import Column, ForeignKey, Integer, UniqueConstraint
+from sqlmodel import Field, SQLModel, col, select
+
+from recipes.errors import CorrectionRefused
+from recipes.limits import EquipmentClass
+from recipes.master import MasterRecipe
+from recipes.rate_model import SputterRateModel
+from recipes.run_to_run import (
+    Context,
+    Lesson,
+    Move,
+    Settings,
+    State,
+    Update,
+    approve_beyond_clamp,
+    decide,
+    learn,
+    release,
+)
+from traceability.append_only import make_append_only
+from traceability.columns import CanonicalJson, Choice, UtcDateTime
+from traceability.database import RecordSession
+from traceability.errors import Conflict, Finding, InvalidInput, NotFound
+
+
+class RunToRunContext(SQLModel, table=True):
+    """What is known of one tool with one target, recipe family and material.
+
+    Attributes:
+        level, drift, runs, outliers_in_a_row, last_log_time, held: See `recipes.run_to_run.State`.
+        first_level: Level after the first learned run; new targets start at the mean of these.
+        version: Of the row.
+    """
+
+    __tablename__ = "run_to_run_contexts"
+    __table_args__: ClassVar[Any] = (UniqueConstraint("tool", "target_serial", "family", "material"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    tool: str
+    target_serial: str
+    family: str
+    material: str
+    level: float
+    drift: float = 0.0
+    runs: int = 0
+    outliers_in_a_row: int = 0
+    last_log_time: float | None = None
+    held: bool = False
+    first_level: float | None = None
+    version: int = 1
+
+    @property
+    def state(self) -> State:
+        """The row as the law sees it."""
+        context = Context(self.tool, self.target_serial, self.family, self.material)
+        return State(
+            context, self.level, self.drift, self.runs, self.outliers_in_a_row, self.last_log_time, self.held
+        )
+
+    def take(self, state: State) -> None:
+        """Let the row be what the law says."""
+        if self.first_level is None and state.runs:
+            self.first_level = state.level
+        self.level, self.drift, self.runs = state.level, state.drift, state.runs
+        self.outliers_in_a_row, self.last_log_time, self.held = (
+            state.outliers_in_a_row,
+            state.last_log_time,
+            state.held,
+        )
+        self.version += 1
+
+
+class RunToRunMove(SQLModel, table=True):
+    """One decided deposition time with its inputs. The database refuses to change it.
+
+    Attributes:
+        before, settings: What it was computed from.
+        approves: The clamped move that a person let go beyond its clamp, if this is its approval.
+    """
+
+    __tablename__ = "run_to_run_moves"
+
+    id: int | None = Field(default=None, primary_key=True)
+    context_id: int = Field(
+        sa_column=Column(Integer, ForeignKey("run_to_run_contexts.id"), nullable=False, index=True)
+    )
+    decided_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    work_master: str
+    before: dict[str, Any] = Field(sa_column=Column(CanonicalJson, nullable=False))
+    settings: dict[str, Any] = Field(sa_column=Column(CanonicalJson, nullable=False))
+    thickness_nm: float
+    model_rate_nm_per_min: float
+    target_energy_kwh: float
+    model_time_s: float
+    wanted_time_s: float
+    time_s: float
+    clamped: bool
+    reason: str
+    approved_by: str = ""
+    approves: int | None = Field(default=None, sa_column=Column(Integer, ForeignKey("run_to_run_moves.id")))
+
+
+class RunToRunLesson(SQLModel, table=True):
+    """What one measured run taught. The database refuses to change it.
+
+    Attributes:
+        move_id: The move that the run used; each is learned from once.
+        evidence: The measurement, for people: serial of the witness or number of the measurement.
+        error: Relative one-step prediction error (log): what a control chart shows.
+    """
+
+    __tablename__ = "run_to_run_lessons"
+
+    id: int | None = Field(default=None, primary_key=True)
+    move_id: int = Field(sa_column=Column(Integer, ForeignKey("run_to_run_moves.id"), nullable=False, unique=True))
+    learned_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    evidence: str
+    thickness_nm: float
+    time_s: float
+    error: float
+    lesson: Lesson = Field(sa_column=Column(Choice(Lesson), nullable=False))
+    before: dict[str, Any] = Field(sa_column=Column(CanonicalJson, nullable=False))
+    after: dict[str, Any] = Field(sa_column=Column(CanonicalJson, nullable=False))
+
+
+for _name in ("run_to_run_moves", "run_to_run_lessons"):
+    make_append_only(SQLModel.metadata.tables[_name])
+
+
+def decide_time(
+    record: RecordSession,
+    master: MasterRecipe,
+    *,
+    tool: str,
+    target_serial: str,
+    target_energy_kwh: float,
+    model: SputterRateModel | None = None,
+    settings: Settings | None = None,
+) -> tuple[RunToRunMove, Move]:
+    """Decide the deposition time of the next run and keep the move with its inputs.
+
+    Args:
+        record: Open write session.
+        master: A sputter recipe.
+        tool: Name of the tool.
+        target_serial: The target in it; one never seen starts at the mean of new targets.
+        target_energy_kwh: RF energy that the target has seen.
+        model: Rate law; default constants where None.
+        settings: Of the controller; defaults where None.
+
+    Returns:
+        The stored move and the move for `recipes.control.freeze`.
+
+    Raises:
+        CorrectionRefused: The context is held.
+        InvalidInput: The recipe is no sputter recipe.
+    """
+    if master.equipment_class is not EquipmentClass.SPUTTER:
+        raise InvalidInput(f"{master.document_id} deposits no film; it has no time to decide.")
+    rules = settings or Settings()
+    with record.act("run_to_run.moved", target_serial) as act:
+        material = _film(master)
+        row = _context(record, Context(tool, target_serial, master.family, material), rules)
+        rate = (model or SputterRateModel()).rate_nm_per_min(
+            float(master.formula.target("rf_power_w")),
+            float(master.formula.target("working_pressure_pa")),
+            target_energy_kwh,
+        )
+        move = decide(row.state, float(master.formula.target("thickness_nm")), rate, rules)
+        stored = _keep_move(record, row, move, master.work_master, target_energy_kwh)
+        act.detail.update(move=stored.id, time_s=move.time_s, reason=move.reason)
+    return stored, move
+
+
+def approve_move(record: RecordSession, move_id: int, *, reason: str) -> tuple[RunToRunMove, Move]:
+    """Let a clamped move go beyond its clamp, on the actor's word; the approval is a move of its own.
+
+    Raises:
+        NotFound: There is no such move.
+        InvalidInput: No clamp has cut it, or no reason is given.
+    """
+    with record.act("run_to_run.approved", reason=reason) as act:
+        old = _move_row(record, move_id)
+        if not old.clamped or not reason.strip():
+            raise InvalidInput("Only a clamped move is approved, and with a reason.")
+        row = _locked_context(record, old.context_id)
+        move = approve_beyond_clamp(
+            Move(
+                before=row.state,
+                settings=Settings(**{name: float(value) for name, value in old.settings.items()}),
+                thickness_nm=old.thickness_nm,
+                model_rate_nm_per_min=old.model_rate_nm_per_min,
+                model_time_s=old.model_time_s,
+                wanted_time_s=old.wanted_time_s,
+                time_s=old.time_s,
+                clamped=old.clamped,
+                reason=old.reason,
+            ),
+            record.actor.name,
+        )
+        stored = _keep_move(record, row, move, old.work_master, old.target_energy_kwh, approves=old.id)
+        act.items.append(row.target_serial)
+        act.detail.update(move=stored.id, approves=old.id, time_s=move.time_s)
+    return stored, move
+
+
+def learn_from(
+    record: RecordSession,
+    move_id: int,
+    *,
+    thickness_nm: float,
+    time_s: float,
+    evidence: str,
+    aborted: bool = False,
+) -> Update:
+    """Teach a context what a run really deposited.
+
+    Args:
+        record: Open write session.
+        move_id: The move that the run used.
+        thickness_nm: Measured on the witness.
+        time_s: Shutter time that the run really had.
+        evidence: The measurement, for people.
+        aborted: The run did not end by itself: kept, and not learned from.
+
+    Raises:
+        NotFound: There is no such move.
+        Conflict: That run was learned from already.
+        InvalidInput: Thickness or time is not positive.
+    """
+    if not (thickness_nm > 0 and time_s > 0 and math.isfinite(thickness_nm) and math.isfinite(time_s)):
+        raise InvalidInput("Thickness and time must be positive numbers.")
+    with record.act("run_to_run.learned") as act:
+        move = _move_row(record, move_id)
+        row = _locked_context(record, move.context_id)
+        if record.exec(select(RunToRunLesson).where(RunToRunLesson.move_id == move_id)).first() is not None:
+            raise Conflict(f"Run-to-run control has learned from move {move_id} already.")
+        rules = Settings(**{name: float(value) for name, value in move.settings.items()})
+        made = replace(row.state, last_log_time=math.log(move.time_s / move.model_time_s))
+        update = learn(
+            row.state if aborted else made,
+            thickness_nm,
+            time_s,
+            move.model_rate_nm_per_min,
+            rules,
+            aborted=aborted,
+        )
+        record.add(
+            RunToRunLesson(
+                move_id=move_id,
+                learned_at=record.clock.now(),
+                evidence=evidence,
+                thickness_nm=thickness_nm,
+                time_s=time_s,
+                error=update.error,
+                lesson=update.lesson,
+                before=asdict(update.before),
+                after=asdict(update.after),
+            )
+        )
+        row.take(update.after)
+        record.add(row)
+        act.items.append(row.target_serial)
+        act.detail.update(move=move_id, lesson=update.lesson, error=update.error, evidence=evidence)
+    return update
+
+
+def release_context(record: RecordSession, context: Context, *, reason: str) -> RunToRunContext:
+    """Let a held context run again, after somebody has looked at the target.
+
+    Raises:
+        NotFound: Nothing is known of the context.
+        InvalidInput: No reason is given.
+        CorrectionRefused: It is not held.
+    """
+    if not reason.strip():
+        raise InvalidInput("Say what was found at the target; the reason stands in the record.")
+    with record.act("run_to_run.released", context.target_serial, reason=reason):
+        found = find_context(record, context)
+        if found is None:
+            raise NotFound(f"Nothing is known of target {context.target_serial} on {context.tool}.")
+        row = _locked_context(record, found.id)
+        if not row.held:
+            raise CorrectionRefused(
+                f"Target {context.target_serial} is not held.",
+                [Finding("not_held", "The context is not held.", "Nothing is to be done.", context.target_serial)],
+            )
+        row.take(release(row.state))
+        record.add(row)
+    return row
+
+
+def find_context(record: RecordSession, context: Context) -> RunToRunContext | None:
+    """What is known of a context; None before its first move."""
+    return record.exec(
+        select(RunToRunContext).where(
+            RunToRunContext.tool == context.tool,
+            RunToRunContext.target_serial == context.target_serial,
+            RunToRunContext.family == context.family,
+            RunToRunContext.material == context.material,
+        )
+    ).first()
+
+
+def lessons_of(record: RecordSession, context: Context) -> Sequence[RunToRunLesson]:
+    """All that a context was taught, oldest first: the points of its control chart."""
+    row = find_context(record, context)
+    return record.exec(
+        select(RunToRunLesson)
+        .join(RunToRunMove, col(RunToRunLesson.move_id) == col(RunToRunMove.id))
+        .where(RunToRunMove.context_id == (row.id if row else None))
+        .order_by(col(RunToRunLesson.id))
+    ).all()
+
+
+def _film(master: MasterRecipe) -> str:
+    """The material that a sputter recipe takes from its target."""
+    return next(material.material for material in master.materials_in if material.use == "target")
+
+
+def _context(record: RecordSession, context: Context, rules: Settings) -> RunToRunContext:
+    found = find_context(record, context)
+    if found is not None:
+        return _locked_context(record, found.id)
+    known = record.exec(
+        select(RunToRunContext.first_level).where(
+            RunToRunContext.tool == context.tool,
+            RunToRunContext.family == context.family,
+            RunToRunContext.material == context.material,
+            col(RunToRunContext.first_level).is_not(None),
+        )
+    ).all()
+    levels = [level for level in known if level is not None]
+    row = RunToRunContext(**asdict(context), level=fmean(levels) if levels else rules.prior)
+    record.add(row)
+    record.flush()
+    return row
+
+
+def _locked_context(record: RecordSession, context_id: int | None) -> RunToRunContext:
+    row = record.get(RunToRunContext, context_id, with_for_update=True, populate_existing=True)
+    if row is None:
+        raise NotFound(f"There is no run-to-run context number {context_id}.")
+    return row
+
+
+def _move_row(record: RecordSession, move_id: int) -> RunToRunMove:
+    row = record.get(RunToRunMove, move_id)
+    if row is None:
+        raise NotFound(f"There is no run-to-run move number {move_id}.")
+    return row
+
+
+def _keep_move(
+    record: RecordSession,
+    row: RunToRunContext,
+    move: Move,
+    work_master: str,
+    target_energy_kwh: float,
+    approves: int | None = None,
+) -> RunToRunMove:
+    if row.id is None:
+        raise RuntimeError("the context is not stored yet")
+    stored = RunToRunMove(
+        context_id=row.id,
+        decided_at=record.clock.now(),
+        work_master=work_master,
+        before=asdict(move.before),
+        settings=asdict(move.settings),
+        thickness_nm=move.thickness_nm,
+        model_rate_nm_per_min=move.model_rate_nm_per_min,
+        target_energy_kwh=target_energy_kwh,
+        model_time_s=move.model_time_s,
+        wanted_time_s=move.wanted_time_s,
+        time_s=move.time_s,
+        clamped=move.clamped,
+        reason=move.reason,
+        approved_by=move.approved_by,
+        approves=approves,
+    )
+    record.add(stored)
+    record.flush()
+    return stored
