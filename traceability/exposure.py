@@ -316,7 +316,8 @@ class _Ledger:
             total.water_pa_s += dose.water_pa_s * share
             total.oxygen_pa_s += dose.oxygen_pa_s * share
         moves = [row for row in self._moves[item_id] if row.at < until]
-        for row, end in zip(moves, [*(later.at for later in moves[1:]), until], strict=True):
+        ends = [*(row.at for row in moves), until][1:]
+        for row, end in zip(moves, ends, strict=True):
             seconds = (end - row.at).total_seconds()
             total.seconds_in[row.atmosphere] = total.seconds_in.get(row.atmosphere, 0.0) + seconds
         self._known[item_id, until] = total
