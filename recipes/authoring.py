@@ -43,21 +43,24 @@ def create_draft(record: RecordSession, document: DocumentInput, *, reason: str 
         act.items.append(content.document_id)
         _require_next(record, content)
         _require_parent(record, content)
-        row = RecipeVersion(
-            kind=kind_of(content),
-            document_id=content.document_id,
-            number=content.version,
-            title=content.title,
-            content_sha256=keep_content(record, content),
-            authors=[record.actor.name],
-            reason=reason,
-            created_at=record.clock.now(),
-        )
-        record.add(row)
         try:
+            row = RecipeVersion(
+                kind=kind_of(content),
+                document_id=content.document_id,
+                number=content.version,
+                title=content.title,
+                content_sha256=keep_content(record, content),
+                authors=[record.actor.name],
+                reason=reason,
+                created_at=record.clock.now(),
+            )
+            record.add(row)
             record.flush()
         except IntegrityError as error:
-            raise Conflict(f"{row.reference} was written by somebody else just now; read it again.") from error
+            raise Conflict(
+                f"{content.document_id} version {content.version} was written by somebody else just now; "
+                "read it again."
+            ) from error
         act.detail.update(reference=row.reference, content_sha256=row.content_sha256)
     return row
 

@@ -193,26 +193,15 @@ def freeze(
     prediction = predict(master, sputter_model=model, target_energy_kwh=target_energy_kwh)
     duration_s = prediction.duration_s
     choices = dict(master.formula.choices)
-    if master.equipment_class is EquipmentClass.SPUTTER and prediction.deposit_time_s is not None:
-        by_model = _step(prediction.deposit_time_s, TIME_STEP_S)
-        chosen = by_model if move is None else _step(move.time_s, TIME_STEP_S)
-        parameters["deposit_time_s"] = ControlParameter(value=chosen, unit="s")
-        parameters["max_deposit_time_s"] = ControlParameter(value=chosen * MAX_TIME_FACTOR, unit="s")
-        duration_s += float(chosen) - prediction.deposit_time_s
-        if move is not None:
-            corrections.append(
-                Correction(
-                    name="deposit_time_s",
-                    unit="s",
-                    master_value=by_model,
-                    value=chosen,
-                    reason=f"run-to-run control, {move.reason}"
-                    + (f", approved by {move.approved_by}" if move.approved_by else ""),
-                )
-            )
+    if prediction.deposit_time_s is not None:
+        time_s = prediction.deposit_time_s if move is None else move.time_s
+        duration_s += time_s - prediction.deposit_time_s
+        parameters["deposit_time_s"] = _stepped(time_s, TIME_STEP_S, "s")
+        parameters["max_deposit_time_s"] = _stepped(time_s * float(MAX_TIME_FACTOR), TIME_STEP_S, "s")
+        corrections += [] if move is None else [_time_correction(move, prediction.deposit_time_s)]
     if master.equipment_class is EquipmentClass.PRESS:
         force = force_kn(float(parameters["pressure_mpa"].value), float(parameters["die_diameter_mm"].value))
-        parameters["force_kn"] = ControlParameter(value=_step(force, FORCE_STEP_KN), unit="kN")
+        parameters["force_kn"] = _stepped(force, FORCE_STEP_KN, "kN")
         choices["die_id"] = next(bound.serial for bound in materials if bound.use == "die")
     return ControlRecipe(
         work_master=master.work_master,
@@ -222,17 +211,28 @@ def freeze(
         choices=choices,
         corrections=tuple(corrections),
         materials=tuple(materials),
-        expected_duration_s=_step(duration_s, TIME_STEP_S),
+        expected_duration_s=_stepped(duration_s, TIME_STEP_S, "s").value,
     )
+
+
+def _time_correction(move: Move, model_time_s: float) -> Correction:
+    approval = f", approved by {move.approved_by}" if move.approved_by else ""
+    return Correction(
+        name="deposit_time_s",
+        unit="s",
+        master_value=_stepped(model_time_s, TIME_STEP_S, "s").value,
+        value=_stepped(move.time_s, TIME_STEP_S, "s").value,
+        reason=f"run-to-run control, {move.reason}{approval}",
+    )
+
+
+def _stepped(value: float, step: Decimal, unit: str) -> ControlParameter:
+    return ControlParameter(value=Decimal(str(value)).quantize(step), unit=unit)
 
 
 def _thickness(master: MasterRecipe) -> Decimal | None:
     parameter = master.formula.parameters.get("thickness_nm")
     return None if parameter is None else parameter.target
-
-
-def _step(value: float, step: Decimal) -> Decimal:
-    return Decimal(str(value)).quantize(step)
 
 
 def _material_findings(master: MasterRecipe, bound: Sequence[BoundMaterial]) -> Iterator[Finding]:

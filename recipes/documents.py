@@ -142,10 +142,6 @@ _Dumper.add_multi_representer(StrEnum, lambda dumper, value: dumper.represent_st
 class _Loader(yaml.SafeLoader):
     """Plain data only: numbers stay exact, no aliases (no expansion attacks), no key twice, no dates."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML reads this class attribute and never writes it
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
@@ -172,6 +168,12 @@ class _Loader(yaml.SafeLoader):
                 )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def _exact(loader: _Loader, node: yaml.ScalarNode) -> Decimal | str:

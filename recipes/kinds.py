@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any, TypeAlias
 
 from recipes.documents import read
-from recipes.errors import InvalidRecipe, UnreadableDocument
+from recipes.errors import UnreadableDocument
 from recipes.master import MasterRecipe, master_schema
 from recipes.protocols import TestProtocol, validate_protocol
 from recipes.reading import Report, did_you_mean
@@ -65,7 +65,7 @@ def validate(
     try:
         data = read(document)
     except UnreadableDocument as error:
-        return Report[MasterRecipe](None, (Finding("unreadable_document", error.message, "Correct the text."),))
+        return Report[MasterRecipe].unreadable(error)
     match data.get("format"):
         case DocumentKind.RECIPE.value:
             return validate_master(data)
@@ -89,13 +89,7 @@ def read_document(document: str | bytes | Mapping[str, Any]) -> AnyDocument:
     Raises:
         InvalidRecipe: With all findings, where one is an error.
     """
-    report = validate(document)
-    if report.document is None:
-        count = len(report.errors)
-        raise InvalidRecipe(
-            f"The document has {count} error{'s' if count != 1 else ''}; nothing was stored.", report.findings
-        )
-    return report.document
+    return validate(document).accepted()
 
 
 def founding_library() -> tuple[AnyDocument, ...]:

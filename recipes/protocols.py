@@ -22,8 +22,6 @@ from traceability.errors import Finding, Severity
 MAX_RECORDS = 20_000
 """More records than this make the testers' spreadsheet exports unwieldy."""
 
-Positive = Annotated[Number, Field(gt=0)]
-
 
 class CellKind(StrEnum):
     """Kinds of cell that a protocol is for."""
@@ -120,12 +118,9 @@ def validate_protocol(document: str | bytes | Mapping[str, Any]) -> Report[TestP
     try:
         data = read(document)
     except UnreadableDocument as error:
-        return Report(None, (Finding("unreadable_document", error.message, "Correct the text.", ""),))
+        return Report[TestProtocol].unreadable(error)
     protocol, findings = read_whole(TestProtocol, data)
-    if protocol is not None:
-        findings += _body_findings(protocol.body)
-    refused = any(finding.severity is Severity.ERROR for finding in findings)
-    return Report(None if refused else protocol, tuple(findings))
+    return Report.judged(protocol, findings if protocol is None else [*findings, *_body_findings(protocol.body)])
 
 
 def _body_findings(body: CyclingBody) -> Iterator[Finding]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from recipes.documents import Document, Frozen
+from recipes.errors import InvalidRecipe, UnreadableDocument
 from recipes.formula import Formula, Parameter
 from recipes.limits import EquipmentClass
 from recipes.master import Material
@@ -37,10 +38,35 @@ class Report(Generic[Read]):
     document: Read | None
     findings: tuple[Finding, ...]
 
+    @classmethod
+    def judged(cls, document: Read | None, findings: Iterable[Finding]) -> Self:
+        """The report on a document that could be read as text; an error among the findings withholds it."""
+        found = tuple(findings)
+        refused = any(finding.severity is Severity.ERROR for finding in found)
+        return cls(None if refused else document, found)
+
+    @classmethod
+    def unreadable(cls, error: UnreadableDocument) -> Self:
+        """The report on a text that is no document at all."""
+        return cls(None, (Finding(error.code, error.message, "Correct the text."),))
+
     @property
     def errors(self) -> tuple[Finding, ...]:
         """The findings that forbid."""
         return tuple(finding for finding in self.findings if finding.severity is Severity.ERROR)
+
+    def accepted(self) -> Read:
+        """The document, if nothing forbids it.
+
+        Raises:
+            InvalidRecipe: With all findings, where one is an error.
+        """
+        if self.document is None:
+            count = len(self.errors)
+            raise InvalidRecipe(
+                f"The document has {count} error{'s' if count != 1 else ''}; nothing was stored.", self.findings
+            )
+        return self.document
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from recipes.documents import Document, Frozen, Identifier, Name, Number, Text, 
 from recipes.errors import UnreadableDocument
 from recipes.limits import EquipmentClass
 from recipes.reading import Report, did_you_mean, read_whole
-from traceability.errors import Finding, Severity
+from traceability.errors import Finding
 from traceability.items import ItemKind
 from traceability.quantities import plain
 
@@ -195,12 +195,9 @@ def validate_route(document: str | bytes | Mapping[str, Any]) -> Report[Route]:
     try:
         data = read(document)
     except UnreadableDocument as error:
-        return Report(None, (Finding("unreadable_document", error.message, "Correct the text.", ""),))
+        return Report[Route].unreadable(error)
     route, findings = read_whole(Route, data)
-    if route is not None:
-        findings += _step_findings(route)
-    refused = any(finding.severity is Severity.ERROR for finding in findings)
-    return Report(None if refused else route, tuple(findings))
+    return Report.judged(route, findings if route is None else [*findings, *_step_findings(route)])
 
 
 def _step_findings(route: Route) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from recipes.documents import read
-from recipes.errors import InvalidRecipe, UnreadableDocument
+from recipes.errors import UnreadableDocument
 from recipes.formula import Parameter
 from recipes.limits import RULES, EquipmentClass, EquipmentRules, ParameterRule, Range
 from recipes.master import MasterRecipe, with_limits
@@ -31,26 +31,9 @@ def validate_master(document: str | bytes | Mapping[str, Any]) -> Report[MasterR
     try:
         data = with_limits(read(document))
     except UnreadableDocument as error:
-        return Report(None, (Finding("unreadable_document", error.message, "Correct the text.", ""),))
+        return Report[MasterRecipe].unreadable(error)
     master, findings = read_whole(MasterRecipe, data)
-    findings += _content_findings(read_master_parts(data))
-    refused = any(finding.severity is Severity.ERROR for finding in findings)
-    return Report(None if refused else master, tuple(findings))
-
-
-def read_master(document: str | bytes | Mapping[str, Any]) -> MasterRecipe:
-    """A master recipe that may be stored.
-
-    Raises:
-        InvalidRecipe: With all findings, where one is an error.
-    """
-    report = validate_master(document)
-    if report.document is None:
-        count = len(report.errors)
-        raise InvalidRecipe(
-            f"The master recipe has {count} error{'s' if count != 1 else ''}; nothing was stored.", report.findings
-        )
-    return report.document
+    return Report.judged(master, [*findings, *_content_findings(read_master_parts(data))])
 
 
 def _content_findings(parts: MasterParts) -> Iterator[Finding]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import orjson
@@ -213,6 +215,24 @@ def test_versions_are_written_one_after_the_other(database: Database, engineer: 
         create_draft(record, recipe(3))
     with pytest.raises(NotFound), database.write(engineer) as record:
         submit(record, SPUTTER_ID, 7)
+
+
+def test_of_two_authors_who_write_the_same_version_at_once_one_is_told(database: Database, engineer: Actor) -> None:
+    start = Barrier(2, timeout=20)
+
+    def write(power: int) -> str:
+        start.wait()
+        try:
+            with database.write(engineer) as record:
+                create_draft(record, recipe(rf_power_w=power))
+        except Conflict:
+            return "conflict"
+        return "stored"
+
+    with ThreadPoolExecutor(2) as threads:
+        assert sorted(threads.map(write, (118, 119))) == ["conflict", "stored"]
+    with database.read() as record:
+        assert len(versions_of(record, SPUTTER_ID)) == 1
 
 
 def test_the_next_effective_version_supersedes_the_last(database: Database, people: dict[str, Actor]) -> None:

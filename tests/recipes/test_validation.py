@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from recipes.errors import InvalidRecipe
 from recipes.kinds import DocumentKind, founding_library, schema, validate
 from recipes.limits import PRESS, RULES, SPUTTER, EquipmentClass
-from recipes.validation import read_master, validate_master
+from recipes.validation import validate_master
 from traceability.errors import Severity
 
 LIBRARY = {document.document_id: document.to_yaml() for document in founding_library()}
@@ -148,7 +148,7 @@ def test_all_mistakes_are_told_at_once_even_beside_a_broken_part() -> None:
         "unknown_field",
     }
     with pytest.raises(InvalidRecipe) as refused:
-        read_master(data)
+        validate_master(data).accepted()
     assert len(refused.value.findings) >= 6
 
 
@@ -179,7 +179,7 @@ def test_a_force_beyond_the_press_is_refused() -> None:
 
 
 def test_the_limits_that_an_author_left_out_are_part_of_the_signed_content() -> None:
-    recipe = read_master(plain("SP-LIALO2-200"))
+    recipe = validate_master(plain("SP-LIALO2-200")).accepted()
     power = recipe.formula.parameters["rf_power_w"]
     assert (power.hard_low, power.hard_high) == (SPUTTER.parameters["rf_power_w"].hard.low, Decimal(141))
     assert b'"hard_high":"141"' in recipe.canonical_json()
