@@ -7,11 +7,8 @@ and actuals carry what load cell and ram position say.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from random import Random
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from equipment.jobs import JobOrder, Parameter
 from equipment.press import PRESS, PressPhase, die_area_mm2, pressure_mpa
@@ -20,6 +17,7 @@ from equipment.simulators.plant import Activity
 from equipment.simulators.press_powder import Pellet, PowderPhysics, loose_thickness_mm
 from equipment.simulators.press_ram import Ram
 from equipment.simulators.press_recipe import PressRecipe, order_problems
+from equipment.simulators.press_shelf import PelletShelf
 from equipment.simulators.press_stroke import Stroke
 from equipment.tags import TagTable, TagValue
 
@@ -36,7 +34,6 @@ AT_FORCE = 0.01
 STACK_WINDOW = (0.6, 3.0)
 RAMP_TIMEOUT_S = 30.0
 _ACTIVE = (Activity.RUNNING, Activity.HELD, Activity.SUSPENDED)
-_PELLETS = TypeAdapter(dict[str, Pellet])
 
 
 class PressPlant:
@@ -63,7 +60,7 @@ class PressPlant:
         self._random = Random(f"{seed}:idle")
         self._ram = Ram()
         self._glovebox = Glovebox()
-        self._pellets: dict[str, Pellet] = {}
+        self._shelf = PelletShelf(seed, self._physics, die_diameter_mm)
         self._pellet: Pellet | None = None
         self._recipe: PressRecipe | None = None
         self._ending = Activity.COMPLETED
@@ -98,7 +95,7 @@ class PressPlant:
             return refusals
         self._random = Random(f"{self._seed}:{order.job_id}")
         self._recipe = recipe
-        self._pellet = self._pellet_of(recipe)
+        self._pellet = self._shelf.take(recipe)
         self._latched.clear()
         self._hold_reason = ""
         self._stroke = Stroke()
@@ -123,18 +120,9 @@ class PressPlant:
             refusals.append("the guard is open")
         if self._gas_locked:
             refusals.append(f"the glovebox is above {GLOVEBOX_LIMIT_PPM:g} ppm of oxygen or water")
-        pellet = self._pellets.get(recipe.pellet_serial)
-        if pellet is not None and pellet.fractured:
+        if self._shelf.broken(recipe.pellet_serial):
             refusals.append(f"pellet {recipe.pellet_serial} is broken")
         return refusals
-
-    def _pellet_of(self, recipe: PressRecipe) -> Pellet:
-        serial = recipe.pellet_serial
-        if serial not in self._pellets:
-            scatter = Random(f"{self._seed}:pellet:{serial}").gauss(0.0, self._physics.noise)
-            density = recipe.theoretical_density_g_per_cm3
-            self._pellets[serial] = Pellet(recipe.powder_mass_mg, density, filling=1.0 + scatter)
-        return self._pellets[serial]
 
     def pause(self) -> bool:
         """Suspend with the ram unloaded; not while it unloads anyway."""
@@ -389,28 +377,18 @@ class PressPlant:
 
     def snapshot(self) -> Mapping[str, object]:
         """Stroke counts and the hidden truth by pellet serial."""
-        area = die_area_mm2(self._own_die[1])
-        truth = {}
-        for serial, pellet in self._pellets.items():
-            relative = pellet.free_density(self._physics)
-            truth[serial] = {
-                **asdict(pellet),
-                "relative_density": relative,
-                "density_g_per_cm3": relative * pellet.theoretical_density_g_per_cm3,
-                "thickness_mm": pellet.thickness_mm(area, 0.0, self._physics),
-            }
         return {
             "ram_strokes": self._ram_strokes,
             "die_strokes": self._die_strokes,
             "running": self.activity in _ACTIVE,
-            "truth": truth,
+            "truth": self._shelf.truth(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up a snapshot in a press whose ram is free; a running stroke was aborted."""
         self._ram_strokes = int(state["ram_strokes"])
         self._die_strokes = int(state["die_strokes"])
-        self._pellets = _PELLETS.validate_python(state["truth"])
+        self._shelf.restore(state["truth"])
         self.activity = Activity.ABORTED if state["running"] else Activity.IDLE
 
 
