@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from asyncua import Client, ua
+from asyncua.client.ua_client import UaClientState
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from asyncua.crypto.uacrypto import CertProperties
 from cryptography.exceptions import InvalidSignature
@@ -156,7 +157,7 @@ class OpcuaSession:
     @property
     def connected(self) -> bool:
         """The link stands, as far as is known."""
-        return self._connected and self._client is not None and self._client.uaclient.has_transport
+        return self._connected and self._client is not None and self._client.state is UaClientState.CONNECTED
 
     def namespace_index(self, uri: str) -> int:
         """Index of a namespace in this session.
@@ -330,7 +331,7 @@ class OpcuaSession:
 
     # -- streams ------------------------------------------------------------------------------------------------
 
-    async def changes(self) -> AsyncIterator[StreamItem]:
+    async def changes(self) -> AsyncGenerator[StreamItem, None]:
         """Every change of every tag, first the present values.
 
         Raises:
@@ -338,18 +339,19 @@ class OpcuaSession:
             TagMismatch: A tag can't be subscribed.
         """
         names = [tag.name for tag in self.tags]
-        items = [(_value_of(self.node_id(tag.string_id)), None) for tag in self.tags]
+        nodes = [(_value_of(self.node_id(tag.string_id)), None) for tag in self.tags]
         subscription = Subscription[TagSample](self._services(), BoundedStream(self._stream_limit))
         async with self._subscribed(subscription):
             async with self._bounded():
-                statuses = await subscription.monitor(items, lambda handle, data: to_sample(names[handle], data))
+                statuses = await subscription.monitor(nodes, lambda handle, data: to_sample(names[handle], data))
             bad = [name for name, status in zip(names, statuses, strict=True) if not status.is_good()]
             if bad:
                 raise TagMismatch(self.endpoint, [f"tag {name} can't be subscribed" for name in bad])
-            async for item in subscription.stream.items():
-                yield item
+            async with contextlib.aclosing(subscription.stream.items()) as items:
+                async for item in items:
+                    yield item
 
-    async def alarms(self) -> AsyncIterator[AlarmEvent]:
+    async def alarms(self) -> AsyncGenerator[AlarmEvent, None]:
         """Every change of every alarm, first those that are retained now.
 
         Raises:
@@ -370,9 +372,10 @@ class OpcuaSession:
                 ua.NodeId(ua.ObjectIds.ConditionType_ConditionRefresh),
                 ua.Variant(subscription.id, ua.VariantType.UInt32),
             )
-            async for item in subscription.stream.items():
-                if isinstance(item, AlarmEvent):
-                    yield item
+            async with contextlib.aclosing(subscription.stream.items()) as items:
+                async for item in items:
+                    if isinstance(item, AlarmEvent):
+                        yield item
 
     @contextlib.asynccontextmanager
     async def _subscribed(self, subscription: Subscription[Any]) -> AsyncIterator[None]:

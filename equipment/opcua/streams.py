@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
@@ -69,7 +69,7 @@ class BoundedStream(Generic[Item]):
             self._error = error
         self._wake.set()
 
-    async def items(self) -> AsyncIterator[Item | Overflow]:
+    async def items(self) -> AsyncGenerator[Item | Overflow, None]:
         """Everything in order.
 
         Raises:

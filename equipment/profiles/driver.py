@@ -7,7 +7,7 @@ names of the tag table; no node id leaves a driver.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeAlias
@@ -107,15 +107,16 @@ class ToolDriver(Protocol):
     async def read_all(self) -> Mapping[str, TagSample]:
         """The present value of every tag, in one request."""
 
-    def subscribe(self) -> AsyncIterator[StreamItem]:
+    def subscribe(self) -> AsyncGenerator[StreamItem, None]:
         """Every change of every tag from now on, first the present values.
 
-        Ends by raising `LinkLost`. The queue is bounded: when its reader is too slow the newest changes are
+        Ends by raising `LinkLost`. Whoever leaves earlier closes it (`contextlib.aclosing`), which gives the
+        subscription up at the tool. The queue is bounded: when its reader is too slow the newest changes are
         dropped, counted, and reported by an `Overflow` in the place where they are missing.
         """
 
-    def alarms(self) -> AsyncIterator[AlarmEvent]:
-        """Every change of every alarm, first those that stand now (ConditionRefresh)."""
+    def alarms(self) -> AsyncGenerator[AlarmEvent, None]:
+        """Every change of every alarm, first those that stand now (ConditionRefresh); closed like `subscribe`."""
 
     async def acknowledge(self, alarm: AlarmEvent, comment: str = "") -> None:
         """Tell the tool that a person has seen the alarm.

@@ -5,7 +5,7 @@ Proved against the simulators and against servers that load the exported nodeset
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -89,11 +89,11 @@ class JobControlDriver:
         """See `ToolDriver.read_all`."""
         return await self._session.read_all()
 
-    def subscribe(self) -> AsyncIterator[StreamItem]:
+    def subscribe(self) -> AsyncGenerator[StreamItem, None]:
         """See `ToolDriver.subscribe`."""
         return self._session.changes()
 
-    def alarms(self) -> AsyncIterator[AlarmEvent]:
+    def alarms(self) -> AsyncGenerator[AlarmEvent, None]:
         """See `ToolDriver.alarms`."""
         return self._session.alarms()
 
