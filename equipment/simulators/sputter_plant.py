@@ -26,6 +26,7 @@ from equipment.tags import TagTable, TagValue
 
 FAST_STEP_S = 0.25
 SLOW_STEP_S = 1.0
+PARKED_STEP_S = 10.0
 IDLE_STEP_S = 600.0
 CLOSE_LOOK_S = 15.0
 _FAST_PHASES = (SputterPhase.GAS, SputterPhase.STRIKE, SputterPhase.SETTLE)
@@ -212,7 +213,8 @@ class SputterPlant:
         if self._sequence.phase is SputterPhase.IDLE and self._close_look_s <= 0.0:
             return min(IDLE_STEP_S, max(SLOW_STEP_S, self._due_s))
         fast = self._close_look_s > 0.0 or self._sequence.phase in _FAST_PHASES or self._watch.pending
-        step_s = FAST_STEP_S if fast else SLOW_STEP_S
+        parked = self.activity in (Activity.HELD, Activity.SUSPENDED)
+        step_s = FAST_STEP_S if fast else PARKED_STEP_S if parked else SLOW_STEP_S
         if self.activity is Activity.RUNNING:
             left = self._sequence.longest_step_s()
             if 1e-6 < left < step_s:
