@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from recipes.documents import Document, Frozen
@@ -139,7 +139,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def _part(kind: type[Part], value: object) -> Part | None:
     try:
-        return TypeAdapter(kind).validate_python(value)
+        return kind.model_validate(value)
     except ValidationError:
         return None
 

@@ -70,11 +70,11 @@ def test_the_order_of_names_does_not_change_the_content() -> None:
 
 
 def test_a_document_can_not_be_changed_in_place() -> None:
-    recipe = next(document for document in LIBRARY if document.document_id == "SP-LIALO2-200")
+    recipe: Any = next(document for document in LIBRARY if document.document_id == "SP-LIALO2-200")
     with pytest.raises(ValidationError):
         recipe.title = "another"
     with pytest.raises(TypeError):
-        recipe.formula.parameters["rf_power_w"] = Parameter(target=Decimal(1), unit="W")  # type: ignore[index,union-attr]
+        recipe.formula.parameters["rf_power_w"] = Parameter(target=Decimal(1), unit="W")
 
 
 @pytest.mark.parametrize(
