@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
-from sqlalchemy import text
+from sqlmodel import select
 
 from equipment.press import EQUIPMENT_CLASS as PRESS_CLASS
 from equipment.run_records import Deviation, DeviationGrade, DeviationKind, Run, note_deviation
 from equipment.sputter import EQUIPMENT_CLASS as SPUTTER_CLASS
 from equipment.states import RunState
+from equipment.traces import TraceGap
 from recipes.control import ControlRecipe
 from traceability.database import RecordSession
 from traceability.quantities import plain
@@ -83,7 +84,6 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
     ),
 }
 
-_GAPS = text("SELECT start_us, end_us FROM trace_gaps WHERE run_id = :run_id")
 # A time or pressure that is counted in steps reaches its limit to about this part of it.
 _ROUNDING = Decimal("0.001")
 
@@ -132,9 +132,9 @@ def _found(
     ):
         if run.actuals.get(name, {}).get("value") is False:
             yield DeviationKind.DOUBTFUL, DeviationGrade.MINOR, name, message
-    gaps = record.connection().execute(_GAPS, {"run_id": run.key}).all()
+    gaps = record.exec(select(TraceGap).where(TraceGap.run_id == run.key)).all()
     if gaps:
-        missing_s = sum(max(end - start, 0) for start, end in gaps) / 1e6
+        missing_s = sum(max(gap.end_us - gap.start_us, 0) for gap in gaps) / 1e6
         grade = DeviationGrade.MAJOR if missing_s >= LONG_GAP_S else DeviationGrade.MINOR
         yield DeviationKind.GAP, grade, "", f"The trace has {len(gaps)} gap(s), {missing_s:.1f} s together."
 

@@ -179,9 +179,12 @@ def build_order(record: RecordSession, run_serial: str, epoch: int) -> JobOrder:
 
 
 def run_starting(record: RecordSession, run_serial: str, intent_id: int) -> Run:
-    """The order is about to be sent: from here on the tool may have it, and what lies in it is in process."""
+    """The order is about to be sent: from here on the tool may have it, and what lies in it is in process.
+
+    A run that is beyond that is left as it is.
+    """
     run = find_run(record, run_serial, lock=True)
-    if run.state.on_tool:
+    if run.state is not RunState.PLANNED:
         return run
     with record.act("run.starting", run.serial, detail={"intent": intent_id}):
         _move(record, run, RunEvent.START)
