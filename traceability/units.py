@@ -87,6 +87,9 @@ MADE_OF: Mapping[ItemKind, frozenset[ItemKind]] = {
     _K.CELL: frozenset({_K.LOT, _K.PELLET, _K.HALF_STACK, _K.CATHODE_BATCH, _K.DISC, _K.COATED_DISC}),
 }
 
+# What comes out of a lot by taking a piece of it.
+_PIECES = frozenset({_K.TARGET, _K.DISC, _K.WITNESS})
+
 # Edges after which the source is no longer there to be used again.
 _USES_UP = frozenset({EdgeKind.TRANSFORMED, EdgeKind.INCORPORATED, EdgeKind.REWORKED, EdgeKind.DESTROYED})
 # Kinds that give something of themselves many times over.
@@ -299,7 +302,11 @@ def serialise_lot(
     wanted = Quantity.parse(count, "piece")
     with record.act("unit.created", lot_serial, detail={"count": count}) as act:
         lot = find_lot(record, lot_serial, lock=True)
-        findings = lot_findings(lot, record.clock.now(), wanted) + _kind_findings(kind, ItemKind.LOT, lot.serial)
+        findings = lot_findings(lot, record.clock.now(), wanted)
+        if kind not in _PIECES:
+            message = f"A {kind} is not a piece of a lot.".replace("_", " ")
+            action = f"Pieces are: {', '.join(sorted(_PIECES))}; anything else is made."
+            findings.append(Finding("wrong_kind", message, action, lot.serial))
         findings += [hold.finding for hold in holds_on(record, [lot.serial])]
         refuse_for(f"{lot.serial} can't be serialised.", findings)
         activity = activity or logistics_activity(record, "serialise")
