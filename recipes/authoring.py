@@ -15,7 +15,7 @@ from sqlmodel import col, select
 from recipes.diff import diff
 from recipes.errors import InvalidRecipe
 from recipes.kinds import AnyDocument, kind_of, read_document
-from recipes.lifecycle import LIFECYCLE, Move, Status
+from recipes.lifecycle import LIFECYCLE, LifecycleMove, Status
 from recipes.master import MasterRecipe
 from recipes.routes import Route
 from recipes.store import RecipeVersion, find_version, keep_content, read_content, used_by_runs, versions_of
@@ -105,7 +105,7 @@ def submit(
     Raises:
         NotFound, Refused, StaleVersion: See `revise`.
     """
-    return _move(record, "recipe.submitted", document_id, number, Move.SUBMIT, "", expected_version)
+    return _move(record, "recipe.submitted", document_id, number, LifecycleMove.SUBMIT, "", expected_version)
 
 
 def send_back(
@@ -118,7 +118,7 @@ def send_back(
         NotFound, Refused, StaleVersion: See `revise`.
     """
     _require_reason(reason)
-    return _move(record, "recipe.returned", document_id, number, Move.RETURN, reason, expected_version)
+    return _move(record, "recipe.returned", document_id, number, LifecycleMove.RETURN, reason, expected_version)
 
 
 def approve(
@@ -145,7 +145,7 @@ def approve(
     """
     with record.act("recipe.approved", document_id) as act:
         row = _locked(record, document_id, number, expected_version)
-        row.status = LIFECYCLE.next(row.status, Move.APPROVE, row.reference)
+        row.status = LIFECYCLE.next(row.status, LifecycleMove.APPROVE, row.reference)
         require_second_person(signing, *row.authors)
         read_content(record, row)
         signature = sign(
@@ -173,12 +173,12 @@ def make_effective(
     """
     with record.act("recipe.made_effective", document_id) as act:
         row = _locked(record, document_id, number, expected_version)
-        status = LIFECYCLE.next(row.status, Move.MAKE_EFFECTIVE, row.reference)
+        status = LIFECYCLE.next(row.status, LifecycleMove.MAKE_EFFECTIVE, row.reference)
         _require_effective_parts(record, row)
         for other in versions_of(record, document_id):
             if other.status is Status.EFFECTIVE:
                 with record.act("recipe.superseded", document_id, detail={"reference": other.reference}):
-                    other.status = LIFECYCLE.next(other.status, Move.SUPERSEDE, other.reference)
+                    other.status = LIFECYCLE.next(other.status, LifecycleMove.SUPERSEDE, other.reference)
                     other.ended_at = record.clock.now()
                     _touch(record, other)
         row.status = status
@@ -198,7 +198,7 @@ def withdraw(
         NotFound, Refused, StaleVersion: See `revise`.
     """
     _require_reason(reason)
-    return _move(record, "recipe.withdrawn", document_id, number, Move.WITHDRAW, reason, expected_version)
+    return _move(record, "recipe.withdrawn", document_id, number, LifecycleMove.WITHDRAW, reason, expected_version)
 
 
 def _move(
@@ -206,7 +206,7 @@ def _move(
     kind: str,
     document_id: str,
     number: int,
-    move: Move,
+    move: LifecycleMove,
     reason: str,
     expected_version: int | None,
 ) -> RecipeVersion:

@@ -28,7 +28,7 @@ class Status(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
-class Move(StrEnum):
+class LifecycleMove(StrEnum):
     """What moves it."""
 
     SUBMIT = "submit"
@@ -39,18 +39,18 @@ class Move(StrEnum):
     WITHDRAW = "withdraw"
 
 
-LIFECYCLE: TransitionTable[Status, Move] = TransitionTable(
+LIFECYCLE: TransitionTable[Status, LifecycleMove] = TransitionTable(
     "recipe version",
     [
-        (Status.DRAFT, Move.SUBMIT, Status.IN_REVIEW),
-        (Status.IN_REVIEW, Move.RETURN, Status.DRAFT),
-        (Status.IN_REVIEW, Move.APPROVE, Status.APPROVED),
-        (Status.APPROVED, Move.MAKE_EFFECTIVE, Status.EFFECTIVE),
-        (Status.EFFECTIVE, Move.SUPERSEDE, Status.SUPERSEDED),
-        (Status.DRAFT, Move.WITHDRAW, Status.WITHDRAWN),
-        (Status.IN_REVIEW, Move.WITHDRAW, Status.WITHDRAWN),
-        (Status.APPROVED, Move.WITHDRAW, Status.WITHDRAWN),
-        (Status.EFFECTIVE, Move.WITHDRAW, Status.WITHDRAWN),
+        (Status.DRAFT, LifecycleMove.SUBMIT, Status.IN_REVIEW),
+        (Status.IN_REVIEW, LifecycleMove.RETURN, Status.DRAFT),
+        (Status.IN_REVIEW, LifecycleMove.APPROVE, Status.APPROVED),
+        (Status.APPROVED, LifecycleMove.MAKE_EFFECTIVE, Status.EFFECTIVE),
+        (Status.EFFECTIVE, LifecycleMove.SUPERSEDE, Status.SUPERSEDED),
+        (Status.DRAFT, LifecycleMove.WITHDRAW, Status.WITHDRAWN),
+        (Status.IN_REVIEW, LifecycleMove.WITHDRAW, Status.WITHDRAWN),
+        (Status.APPROVED, LifecycleMove.WITHDRAW, Status.WITHDRAWN),
+        (Status.EFFECTIVE, LifecycleMove.WITHDRAW, Status.WITHDRAWN),
     ],
 )
 
