@@ -13,11 +13,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.errors import PROBLEM_RESPONSES, add_error_handlers
 from api.idempotency import add_replay_handler
 from api.metrics import add_metrics
-from api.routers import health, sessions, users
+from api.routers import health, items, materials, measurements, quality, sessions, users
 from api.service import Service
 
 PREFIX = "/api/v1"
-ROUTERS: tuple[APIRouter, ...] = (sessions.router, users.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    sessions.router,
+    users.router,
+    materials.router,
+    items.router,
+    quality.router,
+    measurements.router,
+)
 
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),

@@ -20,6 +20,7 @@ import traceability.acts
 from api.rate_limit import RateLimit
 from api.settings import Settings
 from api.stream import Hub
+from traceability.attachments import AttachmentStore
 from traceability.clock import Clock, PiecewiseClock, SystemClock
 from traceability.database import Database
 from traceability.errors import StorageFailed
@@ -46,6 +47,7 @@ class Service:
         settings: As read at the start.
         clock: Domain time.
         database: The record.
+        attachments: Raw files by their hash.
         hub: The live stream.
         sign_in_limit: How often an address may try to sign in.
     """
@@ -55,6 +57,7 @@ class Service:
         self.settings = settings
         self.clock: Clock = PiecewiseClock(settings.clock_file) if settings.clock_file else SystemClock()
         self.database = Database(settings.url, self.clock, ACTS)
+        self.attachments = AttachmentStore(settings.attachments_folder, settings.max_upload_mb << 20)
         self.hub = Hub(self.database, self.tool_states)
         self.sign_in_limit = RateLimit(settings.sign_in_rate_per_minute)
 
