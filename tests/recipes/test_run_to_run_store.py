@@ -10,8 +10,8 @@ from recipes.errors import CorrectionRefused
 from recipes.kinds import founding_library
 from recipes.master import MasterRecipe
 from recipes.run_to_run import Context, Lesson, Settings
+from recipes.run_to_run_rows import RunToRunMove
 from recipes.run_to_run_store import (
-    RunToRunMove,
     approve_move,
     decide_time,
     find_context,
