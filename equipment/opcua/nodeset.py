@@ -8,7 +8,7 @@ names that are fixed here. Knows node ids and browse names; knows no server and 
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
+import xml.etree.ElementTree as ET  # nosec B405 - it writes, and parses nothing
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable

@@ -31,12 +31,13 @@ from equipment.errors import (
     UntrustedCertificate,
     WriteRefused,
 )
+from equipment.opcua.alarm_events import alarm_filter, to_alarm
 from equipment.opcua.isa95 import variant
 from equipment.opcua.security import ToolSecurity
-from equipment.opcua.streams import BoundedStream, Subscription, to_sample, utc
-from equipment.opcua.units import symbol_of
+from equipment.opcua.streams import BoundedStream, Subscription, to_sample
+from equipment.opcua.tag_check import tag_problems
 from equipment.profiles.driver import AlarmEvent, StreamItem, TagSample
-from equipment.tags import Tag, TagTable, TagValue
+from equipment.tags import TagTable, TagValue
 from traceability.clock import wall_now
 
 REQUEST_TIMEOUT_S = 2.0
@@ -70,11 +71,6 @@ _OVER = (
 
 _NO_ENDPOINT = "No matching endpoints"
 """How asyncua begins to say that the server does not offer the kind of connection that was made."""
-
-_EVENT_FIELDS = (
-    ("EventId",), ("Time",), ("Message",), ("Severity",), ("ConditionName",),
-    ("ActiveState", "Id"), ("AckedState", "Id"), ("Retain",),
-)  # fmt: skip
 
 
 class OpcuaSession:
@@ -213,40 +209,9 @@ class OpcuaSession:
             TimestampsToReturn=ua.TimestampsToReturn.Both,
             NodesToRead=[_value_of(self.node_id(tag.string_id)) for tag in self.tags],
         )
-        problems = [*await self._type_problems(), *await self._unit_problems()]
+        problems = await tag_problems(self._services(), self.tags, self.node_id)
         if problems:
             raise TagMismatch(self.endpoint, problems)
-
-    async def _type_problems(self) -> Sequence[str]:
-        services = self._services()
-        nodes = [self.node_id(tag.string_id) for tag in self.tags]
-        found = await services.read_attributes(nodes, ua.AttributeIds.DataType)
-        problems = []
-        for tag, data in zip(self.tags, found, strict=True):
-            expected = ua.NodeId(ua.VariantType[tag.type.value].value)
-            if not data.StatusCode.is_good():
-                problems.append(f"tag {tag.name} ({tag.string_id}) is missing")
-            elif data.Value.Value != expected:
-                problems.append(f"tag {tag.name} is not a {tag.type.value}")
-        return problems
-
-    async def _unit_problems(self) -> Sequence[str]:
-        services = self._services()
-        with_unit = [tag for tag in self.tags if tag.unit]
-        paths = [_engineering_units_of(self.node_id(tag.string_id)) for tag in with_unit]
-        targets = await services.translate_browsepaths_to_nodeids(paths)
-        known: list[tuple[Tag, Any]] = [
-            (tag, target.Targets[0].TargetId)
-            for tag, target in zip(with_unit, targets, strict=True)
-            if target.StatusCode.is_good() and target.Targets
-        ]
-        units = await services.read_attributes([node for _, node in known], ua.AttributeIds.Value)
-        symbols = {tag.name: symbol_of(data.Value.Value) for (tag, _), data in zip(known, units, strict=True)}
-        return [
-            f"tag {tag.name} is in {symbols.get(tag.name) or 'no unit'}, not {tag.unit}"
-            for tag in with_unit
-            if symbols.get(tag.name) != tag.unit
-        ]
 
     # -- values -------------------------------------------------------------------------------------------------
 
@@ -362,9 +327,7 @@ class OpcuaSession:
         subscription = Subscription[AlarmEvent](self._services(), BoundedStream(self._stream_limit))
         async with self._subscribed(subscription):
             async with self._bounded():
-                statuses = await subscription.monitor(
-                    [(server, _alarm_filter())], lambda _, fields: _to_alarm(fields)
-                )
+                statuses = await subscription.monitor([(server, alarm_filter())], lambda _, fields: to_alarm(fields))
             if not statuses[0].is_good():
                 raise ProtocolViolation(f"{self.endpoint} has no events: {statuses[0].name}")
             await self.call(
@@ -413,43 +376,3 @@ class OpcuaSession:
 
 def _value_of(node_id: Any) -> Any:
     return ua.ReadValueId(NodeId=node_id, AttributeId=ua.AttributeIds.Value)
-
-
-def _engineering_units_of(node_id: Any) -> Any:
-    element = ua.RelativePathElement(
-        ReferenceTypeId=ua.NodeId(ua.ObjectIds.HasProperty),
-        IsInverse=False,
-        IncludeSubtypes=True,
-        TargetName=ua.QualifiedName("EngineeringUnits", 0),
-    )
-    return ua.BrowsePath(StartingNode=node_id, RelativePath=ua.RelativePath([element]))
-
-
-def _alarm_filter() -> Any:
-    return ua.EventFilter(
-        SelectClauses=[
-            ua.SimpleAttributeOperand(
-                TypeDefinitionId=ua.NodeId(ua.ObjectIds.AlarmConditionType),
-                BrowsePath=[ua.QualifiedName(name, 0) for name in path],
-                AttributeId=ua.AttributeIds.Value,
-            )
-            for path in _EVENT_FIELDS
-        ]
-    )
-
-
-def _to_alarm(fields: Sequence[Any]) -> AlarmEvent | None:
-    """An alarm from the selected fields; None for an event that is no condition's."""
-    event_id, moment, message, severity, name, active, acknowledged, retain = (field.Value for field in fields)
-    if not name:
-        return None
-    return AlarmEvent(
-        name=name,
-        active=bool(active),
-        acknowledged=bool(acknowledged),
-        retain=bool(retain),
-        severity=int(severity or 0),
-        message=(message.Text or "") if message is not None else "",
-        source_time=utc(moment),
-        event_id=event_id or b"",
-    )

@@ -13,7 +13,7 @@ import pytest
 from asyncua import Client, ua
 
 from equipment.errors import ToolRefused
-from equipment.jobs import JobState, JobStatus, JobSubstate, ReturnStatus
+from equipment.jobs import JobOrder, JobState, JobStatus, JobSubstate, ReturnStatus
 from equipment.opcua.isa95 import (
     ISA95_NAMESPACE,
     ISA95JobOrderDataType,
@@ -23,12 +23,17 @@ from equipment.opcua.isa95 import (
     state_to_wire,
     unpack,
 )
+from equipment.opcua.security import ToolSecurity
 from equipment.profiles.driver import TagSample
 from equipment.profiles.job_control import JobControlDriver
 from equipment.simulators.maintenance import FREEZE_HEARTBEAT, inject
+from equipment.simulators.plant import Plant
+from equipment.simulators.press_plant import PressPlant
+from equipment.simulators.sputter_plant import SputterPlant
 from equipment.simulators.tool_server import ToolServer, serve
 from tests.equipment.opcua.tiny import TinyPlant, order
 from tests.equipment.opcua.tools import connected, tiny_server
+from tests.equipment.simulators.orders import press_order, sputter_order
 from traceability.clock import wall_now
 
 pytestmark = pytest.mark.anyio
@@ -255,3 +260,25 @@ async def test_serving_ends_with_the_error_of_a_plant_that_breaks() -> None:
 async def test_a_taken_port_is_told(server: ToolServer) -> None:
     with pytest.raises(OSError, match="address already in use"):
         await tiny_server(endpoint=server.endpoint).start()
+
+
+@pytest.mark.parametrize(
+    ("plant", "tool", "sent"),
+    [(SputterPlant(seed=1), "rh450", sputter_order()), (PressPlant(seed=1), "press", press_order())],
+)
+async def test_the_tools_of_the_line_are_served_read_and_run(plant: Plant, tool: str, sent: JobOrder) -> None:
+    async with tiny_server(plant=plant, name=tool) as server:
+        driver = JobControlDriver(server.endpoint, "lab", tool, plant.tags, ToolSecurity())
+        await driver.connect()
+        try:
+            assert all(sample.good for sample in (await driver.read_all()).values())
+            assert await driver.store(sent) == ReturnStatus.OK
+            assert await driver.start(sent.job_id, 0) == ReturnStatus.OK
+            await until_value(driver, "machinery_state", lambda state: state == 3)
+            response = await driver.response(sent.job_id)
+            assert response is not None
+            assert response.order == sent
+            await driver.abort(sent.job_id, 0)
+            assert await driver.jobs() == [JobStatus(sent.job_id, JobState.ABORTED)]
+        finally:
+            await driver.disconnect()
