@@ -17,9 +17,11 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection
 
+from traceability.attachments import AttachmentStore
 from traceability.audit import GENESIS
 from traceability.checkpoints import Checkpoint
 from traceability.database import Database
+from traceability.errors import NotFound
 from traceability.replay import Discrepancy, Replay, audited_tables, stream
 
 KEPT = 200
@@ -43,6 +45,29 @@ class SealedContent(Protocol):
 
     def rehash(self, connection: Connection, key: str) -> str | None:
         """SHA-256 of what is stored under the key now, or None if it is gone."""
+
+
+class AttachmentSeals:
+    """Attached files as sealed content: an event states each one's SHA-256."""
+
+    name = "attachment"
+
+    def __init__(self, store: AttachmentStore) -> None:
+        self._store = store
+
+    def seals(self, event: Mapping[str, Any]) -> Iterable[tuple[str, str | None]]:
+        """The files that an event attaches."""
+        for change in event["changes"]:
+            if change["table"] == "attachments" and change["new"] is not None:
+                yield change["new"]["sha256"], change["new"]["sha256"]
+
+    def rehash(self, connection: Connection, key: str) -> str | None:
+        """SHA-256 of the file of that name."""
+        try:
+            with self._store.open(key) as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except NotFound:
+            return None
 
 
 @dataclass(slots=True)
