@@ -199,3 +199,7 @@ class Line:
     def run(self, serial: str) -> Run:
         with self.database.read() as record:
             return find_run(record, serial)
+
+    def run_serial(self, run_id: int) -> str:
+        with self.database.read() as record:
+            return record.get_one(Run, run_id).serial
