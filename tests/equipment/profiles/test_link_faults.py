@@ -143,3 +143,13 @@ async def test_somebody_who_accepts_and_never_answers_is_unreachable_in_bounded_
     silent.set()
     listener.close()
     await listener.wait_closed()
+
+
+async def test_a_subscription_that_the_tool_has_silently_dropped_is_noticed(
+    server: ToolServer, driver: JobControlDriver
+) -> None:
+    def drop_all() -> None:
+        server._server.iserver.subscription_service.subscriptions.clear()
+
+    assert await seconds_until_lost(drop_all, driver) < 3.5
+    assert (await driver.read_all())["model"].value == "Tiny"
