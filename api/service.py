@@ -6,28 +6,48 @@ Nothing else creates databases, stores, clocks or controllers; tests make a serv
 from __future__ import annotations
 
 import asyncio
+import secrets
 import shutil
-from collections.abc import AsyncIterator, Iterator, Mapping
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
+import orjson
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from sqlalchemy import text
 
 import equipment.acts
 import recipes.acts
 import traceability.acts
+from api.auth import forget_sessions
+from api.idempotency import forget_keys
 from api.rate_limit import RateLimit
+from api.scheduler import JobScheduler
 from api.settings import Settings
 from api.stream import Hub
+from equipment.journal import CommandJournal
+from equipment.line_config import LineConfig, load_line
+from equipment.line_controller import LineController
+from equipment.profiles.driver import TagSample
+from equipment.tool_link import LinkState, ToolLink
+from equipment.traces import SealedTraces
+from recipes.history import RecipeSection
+from traceability.acts import system_actor
 from traceability.attachments import AttachmentStore
-from traceability.clock import Clock, PiecewiseClock, SystemClock
+from traceability.canonical import timestamp
+from traceability.clock import Clock, PiecewiseClock, SystemClock, wall_now
 from traceability.database import Database
 from traceability.errors import StorageFailed
+from traceability.exports.record_sections import RecordSection
+from traceability.jobs import Job, record_jobs, verify_and_record
+from traceability.verification import AttachmentSeals, SealedContent, VerificationReport
 
 ACTS = (*traceability.acts.ACTS, *recipes.acts.ACTS, *equipment.acts.ACTS)
 
 LEAST_FREE_MB = 200
+IDEMPOTENCY_KEYS_KEPT = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +68,9 @@ class Service:
         clock: Domain time.
         database: The record.
         attachments: Raw files by their hash.
+        line: The tools and testers of the line.
+        controller: Drives the tools; None in a process that drives none.
+        scheduler: Runs jobs; None in a process that runs none.
         hub: The live stream.
         sign_in_limit: How often an address may try to sign in.
     """
@@ -58,32 +81,89 @@ class Service:
         self.clock: Clock = PiecewiseClock(settings.clock_file) if settings.clock_file else SystemClock()
         self.database = Database(settings.url, self.clock, ACTS)
         self.attachments = AttachmentStore(settings.attachments_folder, settings.max_upload_mb << 20)
+        self.holder = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        self.line: LineConfig = load_line(settings.line_file)
+        self.journal = CommandJournal(settings.journal_file)
+        self.controller = (
+            LineController(self.line, self.database, holder=self.holder, journal=self.journal)
+            if settings.drive_tools
+            else None
+        )
+        self.scheduler = JobScheduler(self.database, self.holder, self.jobs()) if settings.run_jobs else None
         self.hub = Hub(self.database, self.tool_states)
         self.sign_in_limit = RateLimit(settings.sign_in_rate_per_minute)
+
+    @property
+    def sealed(self) -> Sequence[SealedContent]:
+        """Content outside of events whose hash an event holds."""
+        return (SealedTraces(), AttachmentSeals(self.attachments))
+
+    @property
+    def history_sections(self) -> Sequence[RecordSection]:
+        """What the packages above the record add to a history record."""
+        return (RecipeSection(),)
+
+    def jobs(self) -> list[Job]:
+        """Everything that is done by the clock."""
+        housekeeping = system_actor("housekeeping")
+
+        def forget() -> None:
+            forget_sessions(self.database)
+            forget_keys(self.database, housekeeping, wall_now() - IDEMPOTENCY_KEYS_KEPT)
+
+        return [*record_jobs(self.database, self.sealed), Job("forget-sessions-and-keys", forget, every_s=3600)]
+
+    def verify(self) -> VerificationReport:
+        """Verify the whole record now; the result goes on the trail."""
+        return verify_and_record(self.database, self.sealed)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run everything that goes on by itself; ends it in order when the service goes down."""
         tasks = [asyncio.create_task(self.hub.run(), name="hub")]
+        if self.scheduler is not None:
+            tasks.append(asyncio.create_task(self.scheduler.run(), name="scheduler"))
+        driving = asyncio.create_task(self.controller.run(), name="line") if self.controller else None
         try:
             yield
         finally:
+            if self.controller is not None and driving is not None:
+                self.controller.stop()
+                await asyncio.gather(driving, return_exceptions=True)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.database.close()
 
     def tool_states(self) -> Mapping[str, bytes]:
-        """The present state of each tool that this process drives, as JSON."""
-        return {}
+        """The present state of each tool that this process drives, as JSON: its link and its last values."""
+        if self.controller is None:
+            return {}
+        return {name: _state(link, self.controller.values(name)) for name, link in self.controller.links.items()}
 
     def checks(self) -> list[HealthCheck]:
         """What `/readyz` shows."""
-        return [self._database_check(), self._disk_check()]
+        return [self._database_check(), self._disk_check(), self._clock_check(), *self._tool_checks()]
 
     def gauges(self) -> Iterator[Metric]:
         """The state of the line for `/metrics`."""
         yield GaugeMetricFamily("argonaut_stream_clients", "Open live streams.", self.hub.clients)
+        scheduling = self.scheduler is not None and self.scheduler.holds_lease
+        yield GaugeMetricFamily("argonaut_scheduler_lease", "1 where this process runs the jobs.", int(scheduling))
+        if self.controller is None:
+            return
+        yield GaugeMetricFamily(
+            "argonaut_samples_waiting", "Samples that wait for the database.", self.controller.samples_waiting
+        )
+        online = GaugeMetricFamily("argonaut_tool_online", "1 while the link to a tool stands.", labels=["tool"])
+        connections = GaugeMetricFamily(
+            "argonaut_tool_connections", "Connections made since the process began.", labels=["tool"]
+        )
+        for name, link in self.controller.links.items():
+            online.add_metric([name], int(link.state is LinkState.ONLINE))
+            connections.add_metric([name], link.connections)
+        yield online
+        yield connections
 
     def _database_check(self) -> HealthCheck:
         try:
@@ -96,3 +176,26 @@ class Service:
     def _disk_check(self) -> HealthCheck:
         free_mb = shutil.disk_usage(self.settings.data_folder).free // 2**20
         return HealthCheck("disk", free_mb >= LEAST_FREE_MB, f"{free_mb} MB free in {self.settings.data_folder}")
+
+    def _clock_check(self) -> HealthCheck:
+        """Domain time stands on real time or on the line's shared clock; a clock set back would stall jobs."""
+        now = self.clock.now()
+        return HealthCheck("clock", True, f"{timestamp(now)}, {self.clock.factor:g} domain seconds a second")
+
+    def _tool_checks(self) -> Iterator[HealthCheck]:
+        if self.controller is None:
+            return
+        for name, link in self.controller.links.items():
+            ok = link.state is LinkState.ONLINE and not link.fenced
+            yield HealthCheck(f"tool {name}", ok, f"{link.state} {link.why}".strip(), vital=False)
+
+
+def _state(link: ToolLink, values: Mapping[str, TagSample]) -> bytes:
+    return orjson.dumps(
+        {
+            "link": link.state,
+            "why": link.why,
+            "since": timestamp(link.since),
+            "values": {name: sample.value if sample.good else None for name, sample in values.items()},
+        }
+    )

@@ -151,7 +151,6 @@ ACTS: tuple[Act, ...] = (
     Act("unit.moved", _LINE, "Move a unit."),
     Act("unit.scrapped", _LINE, "Scrap a unit."),
     Act("unit.layer_added", frozenset(), "A film was deposited on a unit."),
-    Act("target.worn", frozenset(), "A run wore a target."),
     Act("genealogy.linked", frozenset(), "An edge was added to the genealogy."),
     Act("activity.started", _LINE, "Begin an activity."),
     Act("activity.ended", _LINE, "End an activity."),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -57,13 +57,12 @@ class Discrepancy:
 Report = Callable[[Discrepancy], None]
 
 
-def stream(connection: Connection, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Sequence[Any]]:
+def stream(connection: Connection, sql: str, parameters: Sequence[Any] = ()) -> Generator[Sequence[Any], None, None]:
     """The rows of a query as the driver gives them, a thousand at a time and never all in memory."""
-    result = connection.exec_driver_sql(
-        sql, tuple(parameters), execution_options={"stream_results": True, "yield_per": _FETCH}
-    )
-    for rows in result.partitions():
-        yield from rows
+    options = {"stream_results": True, "yield_per": _FETCH}
+    with connection.exec_driver_sql(sql, tuple(parameters), execution_options=options) as result:
+        for rows in result.partitions(_FETCH):
+            yield from rows
 
 
 class TableShape:
@@ -184,11 +183,15 @@ class Replay:
             yield key, seq, orjson.loads(document)
 
     def compare(self, connection: Connection, report: Report) -> None:
-        """Read every audited table once and report each row that is changed, missing or too many."""
+        """Read every audited table once and report each row that is changed, missing or too many, or a table gone."""
         self._flush()
         self._store.execute('CREATE TABLE seen ("key" TEXT PRIMARY KEY) WITHOUT ROWID')
+        present = set(inspect(connection).get_table_names())
         for table in self._tables.values():
-            self._compare_table(connection, table, report)
+            if table.name in present:
+                self._compare_table(connection, table, report)
+            else:
+                report(Discrepancy("table_missing", f"The table {table.name} is gone.", table=table.name))
 
     def _compare_table(self, connection: Connection, table: TableShape, report: Report) -> None:
         find = 'SELECT seq, document FROM expected WHERE "table" = ? AND "key" = ?'

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -38,7 +38,9 @@ class SealedContent(Protocol):
         name: What it is, for messages: `attachment`, `trace`.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is, for messages: `attachment`, `trace`."""
 
     def seals(self, event: Mapping[str, Any]) -> Iterable[tuple[str, str | None]]:
         """What an event states: a key and its SHA-256, or None for content that the event let go."""
@@ -171,11 +173,23 @@ class _Walk:
 
     def chain(self, heads: Mapping[int, Sequence[str]]) -> None:
         """Check every event against its row, its hash, the one before it, its items and the heads to expect."""
-        report, replay = self._report, self._replay
-        (total,) = next(stream(self._connection, "SELECT count(*) FROM audit_events"))
-        items = _ItemReader(self._connection)
+        report = self._report
+        (total,) = self._connection.exec_driver_sql("SELECT count(*) FROM audit_events").one()
+        events = closing(stream(self._connection, _events_sql(self._connection)))
+        items = closing(stream(self._connection, "SELECT seq, item FROM audit_event_items ORDER BY seq"))
+        with events as rows, items as item_rows:
+            last, last_hash = self._events(rows, _ItemReader(item_rows), heads, total)
+        self._tail(last, last_hash, heads)
+        report.head_hash = last_hash
+        if self._progress is not None:
+            self._progress(total, total)
+
+    def _events(
+        self, rows: Iterator[Sequence[Any]], items: _ItemReader, heads: Mapping[int, Sequence[str]], total: int
+    ) -> tuple[int, str]:
+        report = self._report
         previous, last = GENESIS, 0
-        for seq, at, wall_at, actor, kind, body, stored in stream(self._connection, _events_sql(self._connection)):
+        for seq, at, wall_at, actor, kind, body, stored in rows:
             if seq != last + 1:
                 self._bad(
                     "event_missing", f"After event {last} comes event {seq}; what was between is gone.", last + 1
@@ -194,7 +208,7 @@ class _Walk:
                     self._bad("event_items_changed", f"The items listed for event {seq} differ from its body.", seq)
                 if self._replay_rows:
                     for change in event["changes"]:
-                        replay.apply(seq, change)
+                        self._replay.apply(seq, change)
                 for content in self._sealed:
                     self._keep_seals(content, seq, event)
             except (ValueError, TypeError, LookupError, AttributeError):
@@ -210,14 +224,11 @@ class _Walk:
             report.events += 1
             if self._progress is not None and report.events % 1000 == 0:
                 self._progress(report.events, total)
-        self._tail(last, previous, heads)
         if items.beyond is not None:
             self._bad(
                 "event_items_changed", f"Items are listed for event {items.beyond}, which is not there.", items.beyond
             )
-        report.head_hash = previous
-        if self._progress is not None:
-            self._progress(total, total)
+        return last, previous
 
     def _keep_seals(self, content: SealedContent, seq: int, event: Mapping[str, Any]) -> None:
         for key, sha256 in content.seals(event):
@@ -225,7 +236,7 @@ class _Walk:
             self._replay.put(seq, _sealed_name(content), key, document)
 
     def _tail(self, last: int, last_hash: str, heads: Mapping[int, Sequence[str]]) -> None:
-        head = next(stream(self._connection, "SELECT seq, hash FROM audit_head"), None)
+        head = self._connection.exec_driver_sql("SELECT seq, hash FROM audit_head").first()
         if head is None or tuple(head) != (last, last_hash):
             said = "is gone" if head is None else f"says event {head[0]}"
             self._bad("head_differs", f"The trail ends at event {last}, but its head {said}.", last)
@@ -245,9 +256,9 @@ class _Walk:
 class _ItemReader:
     """The items listed for each event, read in step with the events."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._rows = stream(connection, "SELECT seq, item FROM audit_event_items ORDER BY seq")
-        self._next = next(self._rows, None)
+    def __init__(self, rows: Iterator[Sequence[Any]]) -> None:
+        self._rows = rows
+        self._next = next(rows, None)
 
     def of(self, seq: int) -> set[str]:
         """The items of an event; those of events that are gone are passed over."""

@@ -195,6 +195,13 @@ def test_a_row_deleted_behind_the_services_back_is_found(lived_in: Database) -> 
     assert row.seq is not None
 
 
+def test_a_table_that_is_gone_is_named(lived_in: Database) -> None:
+    tamper(lived_in, "DROP TABLE audit_checkpoints")
+    assert [(row.kind, row.table) for row in verify(lived_in).discrepancies] == [
+        ("table_missing", "audit_checkpoints")
+    ]
+
+
 def test_a_changed_row_that_the_service_then_wrote_over_is_still_found(lived_in: Database, operator: Actor) -> None:
     tamper(lived_in, "UPDATE activities SET outcome = 'completed' WHERE id = 1")
     with lived_in.write(operator) as record:

@@ -192,8 +192,9 @@ def _plain_text(text: str) -> str:
 
 def _partitions(database: Database, statement: Select[Any]) -> Iterator[Sequence[Any]]:
     with database.connect() as connection:
-        streamed = connection.execution_options(stream_results=True, yield_per=_FETCH).execute(statement)
-        yield from streamed.partitions()
+        connection.execution_options(stream_results=True, yield_per=_FETCH)
+        with connection.execute(statement) as streamed:
+            yield from streamed.partitions(_FETCH)
 
 
 def _where(statement: Select[Any], chosen: AuditFilter) -> Select[Any]:

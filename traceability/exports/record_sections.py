@@ -44,7 +44,9 @@ class RecordSection(Protocol):
         name: Its key in the document.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Key of the section in the document."""
 
     def collect(self, record: RecordSession, item_ids: Sequence[int], activity_ids: Sequence[int]) -> JsonValue:
         """What is to be said.
