@@ -6,15 +6,17 @@ scheduler is known here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from traceability.acts import system_actor
+from traceability.acts import Actor, system_actor
 from traceability.canonical import canonical_value
+from traceability.checkpoints import Checkpoint, stored_checkpoints
 from traceability.database import Database
-from traceability.verification import SealedContent, VerificationReport, verify
+from traceability.verification import Progress, SealedContent, VerificationReport, verify
 
 _log = structlog.get_logger(__name__)
 
@@ -59,9 +61,32 @@ def record_jobs(database: Database, sealed: Sequence[SealedContent] = ()) -> lis
     return [Job("nightly-verification", verify_all, cron="15 2 * * *", misfire_s=6 * 3600.0)]
 
 
-def verify_and_record(database: Database, sealed: Sequence[SealedContent] = ()) -> VerificationReport:
-    """Verify everything and put the result on the trail, where a live stream shows a bad one at once."""
-    report = verify(database, sealed=sealed)
+def verify_and_record(
+    database: Database,
+    sealed: Sequence[SealedContent] = (),
+    *,
+    actor: Actor = _VERIFIER,
+    checkpoints: Iterable[Checkpoint] = (),
+    public_key: Ed25519PublicKey | None = None,
+    progress: Progress | None = None,
+) -> VerificationReport:
+    """Verify everything and put the result on the trail, where a live stream shows a bad one at once.
+
+    Args:
+        database: The record.
+        sealed: Owners of sealed content.
+        actor: Who verifies.
+        checkpoints: Those that were kept elsewhere; the ones in the database are compared as well.
+        public_key: QA's key, from where the service can't change it.
+        progress: Told events done and events in all.
+
+    Raises:
+        NotPermitted: The actor may not.
+    """
+    database.acts.require(actor, "audit.verified")
+    with database.read() as record:
+        every = dict.fromkeys((*checkpoints, *stored_checkpoints(record)))
+    report = verify(database, checkpoints=every, public_key=public_key, sealed=sealed, progress=progress)
     detail = {
         "intact": report.intact,
         "events": report.events,
@@ -71,7 +96,7 @@ def verify_and_record(database: Database, sealed: Sequence[SealedContent] = ()) 
         "discrepancies": report.count,
         "first": [[found.kind, found.message, canonical_value(found.seq)] for found in report.discrepancies[:_TOLD]],
     }
-    with database.write(_VERIFIER) as record, record.act("audit.verified", detail=detail):
+    with database.write(actor) as record, record.act("audit.verified", detail=detail):
         pass
     if not report.intact:
         _log.error("record_not_intact", discrepancies=report.count, first=report.discrepancies[0].message)

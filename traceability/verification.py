@@ -173,27 +173,29 @@ class _Walk:
 
     def chain(self, heads: Mapping[int, Sequence[str]]) -> None:
         """Check every event against its row, its hash, the one before it, its items and the heads to expect."""
-        report = self._report
         (total,) = self._connection.exec_driver_sql("SELECT count(*) FROM audit_events").one()
         events = closing(stream(self._connection, _events_sql(self._connection)))
-        items = closing(stream(self._connection, "SELECT seq, item FROM audit_event_items ORDER BY seq"))
-        with events as rows, items as item_rows:
-            last, last_hash = self._events(rows, _ItemReader(item_rows), heads, total)
+        listed = closing(stream(self._connection, "SELECT seq, item FROM audit_event_items ORDER BY seq"))
+        with events as rows, listed as item_rows:
+            items = _ItemReader(item_rows)
+            last, last_hash = self._events(rows, items, heads, total)
         self._tail(last, last_hash, heads)
-        report.head_hash = last_hash
+        if items.beyond is not None:
+            self._bad("event_items_changed", f"Items are listed for event {items.beyond}; it is gone.", items.beyond)
+        self._report.head_hash = last_hash
         if self._progress is not None:
             self._progress(total, total)
 
     def _events(
         self, rows: Iterator[Sequence[Any]], items: _ItemReader, heads: Mapping[int, Sequence[str]], total: int
     ) -> tuple[int, str]:
+        """Check event after event; the last one's number and hash."""
         report = self._report
         previous, last = GENESIS, 0
         for seq, at, wall_at, actor, kind, body, stored in rows:
             if seq != last + 1:
-                self._bad(
-                    "event_missing", f"After event {last} comes event {seq}; what was between is gone.", last + 1
-                )
+                message = f"After event {last} comes event {seq}; what was between is gone."
+                self._bad("event_missing", message, last + 1)
             encoded = str(body).encode()
             if hashlib.sha256(encoded).hexdigest() != stored:
                 self._bad("event_changed", f"Event {seq} does not have the hash it was sealed with.", seq)
@@ -206,34 +208,30 @@ class _Walk:
                     self._bad("event_columns_changed", f"The columns beside event {seq} differ from its body.", seq)
                 if items.of(seq) != set(event["items"]):
                     self._bad("event_items_changed", f"The items listed for event {seq} differ from its body.", seq)
-                if self._replay_rows:
-                    for change in event["changes"]:
-                        self._replay.apply(seq, change)
-                for content in self._sealed:
-                    self._keep_seals(content, seq, event)
+                self._follow(seq, event)
             except (ValueError, TypeError, LookupError, AttributeError):
                 # What was made of the body by hand may be anything.
                 self._bad("event_unreadable", f"Event {seq} is no event any more.", seq)
-            for expected in heads.get(seq, ()):
-                report.checkpoints += 1
-                if expected != stored:
-                    self._bad(
-                        "chain_rewritten", f"Event {seq} is not the one that a checkpoint was signed over.", seq
-                    )
+            if seq in heads:
+                report.checkpoints += len(heads[seq])
+                if set(heads[seq]) != {stored}:
+                    message = f"Event {seq} is not the one that a checkpoint was signed over."
+                    self._bad("chain_rewritten", message, seq)
             previous, last = stored, seq
             report.events += 1
             if self._progress is not None and report.events % 1000 == 0:
                 self._progress(report.events, total)
-        if items.beyond is not None:
-            self._bad(
-                "event_items_changed", f"Items are listed for event {items.beyond}, which is not there.", items.beyond
-            )
         return last, previous
 
-    def _keep_seals(self, content: SealedContent, seq: int, event: Mapping[str, Any]) -> None:
-        for key, sha256 in content.seals(event):
-            document = None if sha256 is None else {"sha256": sha256}
-            self._replay.put(seq, _sealed_name(content), key, document)
+    def _follow(self, seq: int, event: Mapping[str, Any]) -> None:
+        """Keep in mind what the event says of rows and of sealed content."""
+        if self._replay_rows:
+            for change in event["changes"]:
+                self._replay.apply(seq, change)
+        for content in self._sealed:
+            for key, sha256 in content.seals(event):
+                document = None if sha256 is None else {"sha256": sha256}
+                self._replay.put(seq, _sealed_name(content), key, document)
 
     def _tail(self, last: int, last_hash: str, heads: Mapping[int, Sequence[str]]) -> None:
         head = self._connection.exec_driver_sql("SELECT seq, hash FROM audit_head").first()

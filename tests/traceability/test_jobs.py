@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import orjson
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import text
 from sqlmodel import col, select
 
 from traceability.activities import ActivityKind, begin_activity
 from traceability.acts import Actor
 from traceability.audit import AuditEvent
+from traceability.checkpoints import make_checkpoint
 from traceability.database import Database
-from traceability.jobs import Job, record_jobs
+from traceability.errors import NotPermitted
+from traceability.jobs import Job, record_jobs, verify_and_record
 
 
 def test_the_nightly_verification_reports_what_it_saw(database: Database, operator: Actor) -> None:
@@ -38,3 +41,15 @@ def test_a_job_says_when_it_runs_in_one_way() -> None:
         Job("x", lambda: None)
     with pytest.raises(ValueError, match="either"):
         Job("x", lambda: None, every_s=1, cron="* * * * *")
+
+
+def test_the_checkpoints_in_the_database_are_compared_too_and_only_qa_may_ask(
+    database: Database, operator: Actor, qa: Actor
+) -> None:
+    with database.write(operator) as record:
+        begin_activity(record, ActivityKind.ASSEMBLY)
+    with database.write(qa) as record:
+        make_checkpoint(record, Ed25519PrivateKey.generate())
+    assert verify_and_record(database, actor=qa).checkpoints == 1
+    with pytest.raises(NotPermitted):
+        verify_and_record(database, actor=operator)
