@@ -1,13 +1,14 @@
-"""May this run be done now, and what could be done next: everything that forbids it, all at once.
+"""May this run be done now: everything that forbids it, all at once.
 
 The blockers of a run are looked for in four places, material, tool, person and recipe, and each says what to do.
-Nothing is changed here. What a ready step needs comes from the route; who takes it up is a person's choice.
+Nothing is changed here. What could be done next by orders and routes is `ready`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from typing import Protocol
 
 from sqlmodel import col, select
 
@@ -16,8 +17,9 @@ from equipment.run_records import Run, RunPosition, Use
 from equipment.sputter import EQUIPMENT_CLASS as SPUTTER_CLASS
 from equipment.states import RunState, ToolState
 from equipment.utilisation import Tool, find_tool
-from recipes.control import BoundMaterial, ControlRecipe
+from recipes.control import BoundMaterial
 from recipes.errors import NotRunnable
+from recipes.master import MasterRecipe
 from recipes.store import runnable
 from traceability.acts import Actor
 from traceability.database import RecordSession
@@ -41,6 +43,27 @@ KINDS: Mapping[Use, frozenset[ItemKind]] = {
 }
 """What kind of thing may be used as what."""
 
+
+class Wanted(Protocol):
+    """What is wanted of a run: a control recipe, or what would become one."""
+
+    @property
+    def work_master(self) -> str:
+        """`id/version/sha256` of the master recipe."""
+
+    @property
+    def master(self) -> MasterRecipe:
+        """The whole master recipe."""
+
+    @property
+    def experiment(self) -> bool:
+        """It may use a recipe that is not effective."""
+
+    @property
+    def materials(self) -> Sequence[BoundMaterial]:
+        """What lies in the tool."""
+
+
 _DOWN = (ToolState.SCHEDULED_DOWN, ToolState.UNSCHEDULED_DOWN, ToolState.NON_SCHEDULED)
 _OPEN = [state for state in RunState if not state.ended]
 
@@ -49,7 +72,7 @@ def blockers(
     record: RecordSession,
     *,
     tool: str,
-    control: ControlRecipe,
+    control: Wanted,
     actor: Actor | None = None,
     run: Run | None = None,
     starting: bool = False,
@@ -59,7 +82,7 @@ def blockers(
     Args:
         record: Open session.
         tool: Name of the tool.
-        control: The frozen recipe with what is bound to it.
+        control: The frozen recipe, or what is to be frozen, with what is bound to it.
         actor: Who wants it; who acts in the session if left out.
         run: The run itself, where it is planned already: what it has taken does not stand against it.
         starting: It is to be started now, not only planned.
@@ -76,7 +99,7 @@ def blockers(
     ]
 
 
-def _recipe_findings(record: RecordSession, control: ControlRecipe, tool: Tool) -> Iterator[Finding]:
+def _recipe_findings(record: RecordSession, control: Wanted, tool: Tool) -> Iterator[Finding]:
     master = control.master
     reference = f"{master.document_id}/{master.version}"
     if master.equipment_class != tool.equipment_class:
@@ -129,15 +152,15 @@ def _person_findings(record: RecordSession, actor: Actor, tool: Tool) -> Iterato
         )
 
 
-def _material_findings(record: RecordSession, control: ControlRecipe, run: Run | None) -> Iterator[Finding]:
+def _material_findings(record: RecordSession, control: Wanted, run: Run | None) -> Iterator[Finding]:
     things = [bound for bound in control.materials if bound.use != Use.DIE]
     items, unknown = look_up(record, [bound.serial for bound in things])
     yield from unknown
-    keys = _keys(items)
+    keys = [item.key for item in items.values()]
     lots = {row.item_id: row for row in record.exec(select(Lot).where(col(Lot.item_id).in_(keys)))}
     units = {row.item_id: row for row in record.exec(select(Unit).where(col(Unit.item_id).in_(keys)))}
     targets = {row.item_id: row for row in record.exec(select(Target).where(col(Target.item_id).in_(keys)))}
-    taken = _taken(record, items, run)
+    taken = taken_by_runs(record, keys, run)
     for bound in things:
         item = items.get(bound.serial)
         if item is None:
@@ -155,7 +178,7 @@ def _material_findings(record: RecordSession, control: ControlRecipe, run: Run |
     yield from _film_findings(record, control)
 
 
-def _kind_findings(bound: BoundMaterial, item: Item, control: ControlRecipe) -> Iterator[Finding]:
+def _kind_findings(bound: BoundMaterial, item: Item, control: Wanted) -> Iterator[Finding]:
     if bound.use not in list(Use):
         message = f"{bound.serial} is bound as {bound.use}, which no run knows."
         yield Finding("unknown_use", message, f"Use one of {', '.join(Use)}.", bound.serial)
@@ -200,7 +223,7 @@ def _target_findings(bound: BoundMaterial, target: Target | None) -> Iterator[Fi
         yield from target_findings(target)
 
 
-def _film_findings(record: RecordSession, control: ControlRecipe) -> Iterator[Finding]:
+def _film_findings(record: RecordSession, control: Wanted) -> Iterator[Finding]:
     """The film has to have a name in the record before there is one."""
     for bound in control.materials:
         if bound.use != Use.TARGET:
@@ -211,19 +234,17 @@ def _film_findings(record: RecordSession, control: ControlRecipe) -> Iterator[Fi
             yield Finding("material_unknown", f"There is no material {code}.", "Define it first.", bound.serial)
 
 
-def _taken(record: RecordSession, items: Mapping[str, Item], run: Run | None) -> dict[int, list[RunPosition]]:
-    """What other runs that have not ended have taken, by item."""
+def taken_by_runs(
+    record: RecordSession, item_ids: Iterable[int], run: Run | None = None
+) -> dict[int, list[RunPosition]]:
+    """What runs that have not ended have taken of some things, by item; `run` itself does not count."""
     query = (
         select(RunPosition)
         .join(Run, col(Run.id) == RunPosition.run_id)
-        .where(col(RunPosition.item_id).in_(_keys(items)), col(Run.state).in_(_OPEN))
+        .where(col(RunPosition.item_id).in_(set(item_ids)), col(Run.state).in_(_OPEN))
     )
     found: dict[int, list[RunPosition]] = {}
     for position in record.exec(query):
         if position.item_id is not None and (run is None or position.run_id != run.id):
             found.setdefault(position.item_id, []).append(position)
     return found
-
-
-def _keys(items: Mapping[str, Item]) -> list[int]:
-    return [item.key for item in items.values()]
