@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from itertools import islice
 from types import TracebackType
 from typing import Any
 
@@ -23,7 +24,7 @@ from sqlmodel import AutoString, SQLModel
 from traceability.canonical import JsonValue, canonical_value, timestamp
 from traceability.columns import CanonicalJson, Choice, ExactDecimal, UtcDateTime
 
-_FETCH = 1000
+_FETCH = 500
 _CACHED_ROWS = 20_000
 
 Document = dict[str, Any]
@@ -58,7 +59,7 @@ Report = Callable[[Discrepancy], None]
 
 
 def stream(connection: Connection, sql: str, parameters: Sequence[Any] = ()) -> Generator[Sequence[Any], None, None]:
-    """The rows of a query as the driver gives them, a thousand at a time and never all in memory."""
+    """The rows of a query as the driver gives them, some hundreds at a time and never all in memory."""
     options = {"stream_results": True, "yield_per": _FETCH}
     with connection.exec_driver_sql(sql, tuple(parameters), execution_options=options) as result:
         for rows in result.partitions(_FETCH):
@@ -194,30 +195,20 @@ class Replay:
                 report(Discrepancy("table_missing", f"The table {table.name} is gone.", table=table.name))
 
     def _compare_table(self, connection: Connection, table: TableShape, report: Report) -> None:
-        find = 'SELECT seq, document FROM expected WHERE "table" = ? AND "key" = ?'
         matched = 0
-        for values in stream(connection, table.sql):
-            document = table.document(values)
-            key = _key(table, document)
-            row = self._store.execute(find, (table.name, key)).fetchone()
-            if row is None or row[1] is None:
-                seq, how = (None, "no event made it") if row is None else (row[0], f"event {row[0]} removed it")
-                report(
-                    Discrepancy(
-                        "row_inserted",
-                        f"{table.name} {key} is there, but {how}.",
-                        seq,
-                        table.name,
-                        key,
-                        expected=None,
-                        found=document,
-                    )
-                )
-                continue
-            matched += 1
-            if row[1] != _dump(document):
-                for discrepancy in _differences(table, key, row[0], orjson.loads(row[1]), document):
-                    report(discrepancy)
+        for rows in _batches(stream(connection, table.sql)):
+            documents = [table.document(values) for values in rows]
+            keys = [_key(table, document) for document in documents]
+            known = self._known(table.name, keys)
+            for key, document in zip(keys, documents, strict=True):
+                seq, expected = known.get(key, (None, None))
+                if expected is None:
+                    report(_inserted(table.name, key, seq, document))
+                    continue
+                matched += 1
+                if seq is not None and expected != _dump(document):
+                    for discrepancy in _differences(table, key, seq, orjson.loads(expected), document):
+                        report(discrepancy)
         (live,) = self._store.execute(
             'SELECT count(*) FROM expected WHERE "table" = ? AND document IS NOT NULL', (table.name,)
         ).fetchone()
@@ -289,25 +280,45 @@ class Replay:
         if len(self._rows) >= _CACHED_ROWS:
             self._flush()
 
+    def _known(self, table: str, keys: Sequence[str]) -> dict[str, tuple[int, bytes | None]]:
+        marks = ", ".join("?" * len(keys))
+        sql = f'SELECT "key", seq, document FROM expected WHERE "table" = ? AND "key" IN ({marks})'
+        return {key: (seq, document) for key, seq, document in self._store.execute(sql, (table, *keys))}
+
     def _flush(self) -> None:
         """Move the cached rows to the store, and find those created anew that it held already."""
         self._store.execute("BEGIN")
-        for address, row in self._rows.items():
-            if row.created:
-                stored = self._store.execute(
-                    'SELECT seq FROM expected WHERE "table" = ? AND "key" = ? AND document IS NOT NULL', address
-                ).fetchone()
-                if stored is not None:
-                    self._created_twice(row.seq, address, stored[0])
-        self._store.executemany(
-            "INSERT OR REPLACE INTO expected VALUES (?, ?, ?, ?)",
-            (
-                (*address, row.seq, None if row.document is None else _dump(row.document))
-                for address, row in self._rows.items()
-            ),
-        )
+        created = [(*address, row.seq, _stored(row)) for address, row in self._rows.items() if row.created]
+        changed = [(*address, row.seq, _stored(row)) for address, row in self._rows.items() if not row.created]
+        before = self._store.total_changes
+        self._store.executemany("INSERT OR IGNORE INTO expected VALUES (?, ?, ?, ?)", created)
+        if self._store.total_changes - before < len(created):
+            self._find_created_twice(created)
+            changed += created
+        self._store.executemany("INSERT OR REPLACE INTO expected VALUES (?, ?, ?, ?)", changed)
         self._store.execute("COMMIT")
         self._rows.clear()
+
+    def _find_created_twice(self, created: Iterable[tuple[str, str, int, bytes | None]]) -> None:
+        for table, key, seq, _ in created:
+            first, document = self._known(table, [key])[key]
+            if first != seq and document is not None:
+                self._created_twice(seq, (table, key), first)
+
+
+def _inserted(table: str, key: str, seq: int | None, found: Document) -> Discrepancy:
+    how = "no event made it" if seq is None else f"event {seq} removed it"
+    return Discrepancy("row_inserted", f"{table} {key} is there, but {how}.", seq, table, key, found=found)
+
+
+def _stored(row: _Row) -> bytes | None:
+    return None if row.document is None else _dump(row.document)
+
+
+def _batches(rows: Iterable[Sequence[Any]]) -> Iterator[list[Sequence[Any]]]:
+    iterator = iter(rows)
+    while batch := list(islice(iterator, _FETCH)):
+        yield batch
 
 
 def _differences(table: TableShape, key: str, seq: int, expected: Document, found: Document) -> Iterator[Discrepancy]:

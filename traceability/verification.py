@@ -206,7 +206,8 @@ class _Walk:
                 beside = (event["seq"], event["actor"], event["kind"], event["at"], event["wall_at"])
                 if beside != (seq, actor, kind, _moment(at), _moment(wall_at)):
                     self._bad("event_columns_changed", f"The columns beside event {seq} differ from its body.", seq)
-                if items.of(seq) != set(event["items"]):
+                listed = items.of(seq)
+                if listed != event["items"] and sorted(listed) != sorted(event["items"]):
                     self._bad("event_items_changed", f"The items listed for event {seq} differ from its body.", seq)
                 self._follow(seq, event)
             except (ValueError, TypeError, LookupError, AttributeError):
@@ -258,13 +259,15 @@ class _ItemReader:
         self._rows = rows
         self._next = next(rows, None)
 
-    def of(self, seq: int) -> set[str]:
+    def of(self, seq: int) -> list[str]:
         """The items of an event; those of events that are gone are passed over."""
-        items = set()
-        while self._next is not None and self._next[0] <= seq:
-            if self._next[0] == seq:
-                items.add(self._next[1])
-            self._next = next(self._rows, None)
+        items = []
+        following = self._next
+        while following is not None and following[0] <= seq:
+            if following[0] == seq:
+                items.append(following[1])
+            following = next(self._rows, None)
+        self._next = following
         return items
 
     @property
