@@ -31,4 +31,13 @@ ACTS: tuple[Act, ...] = (
     Act("command.moved", frozenset(), "A command came a step further."),
     Act("cell.assembled", _LINE, "Assemble a cell."),
     Act("cell.screened", _LINE, "Screen a cell before testing."),
+    Act("handoff.offered", _LINE, "Offer a cell to a tester."),
+    Act("handoff.reported", _LINE, "Report what happened to a cell at its tester."),
+    Act("handoff.cancel_requested", _LINE, "Ask a tester to give a cell back."),
+    Act("handoff.answered", frozenset(), "A tester answered an offer."),
+    Act("handoff.resolved", frozenset({Role.ENGINEER, Role.QA}), "Say what became of a hand-off nobody knows about."),
+    Act("handoff.released", _LINE, "Take a cell off its tester."),
+    Act("result.received", _LINE, "Bring in a tester's file."),
+    Act("result.accepted", frozenset({Role.ENGINEER, Role.QA}), "Accept a result that is in quarantine."),
+    Act("result.rejected", frozenset({Role.ENGINEER, Role.QA}), "Reject a result that is in quarantine."),
 )

@@ -124,6 +124,7 @@ class TesterConfig(_Strict):
         token_file: Holds the bearer token for it.
         channels: How many cells it takes at once.
         capabilities: What it can do: `cycling`, `impedance`, `lifetime`.
+        polls: It fetches its hand-offs itself, because nothing may call it; nothing is sent to it.
     """
 
     name: Name
@@ -132,6 +133,7 @@ class TesterConfig(_Strict):
     token_file: Path | None = None
     channels: int = Field(ge=1, le=1024)
     capabilities: tuple[str, ...] = Field(min_length=1)
+    polls: bool = False
 
     @model_validator(mode="after")
     def _possible(self) -> TesterConfig:

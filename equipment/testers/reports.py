@@ -1,0 +1,70 @@
+"""Reports of testers in order and once: a number says which is which, a gap is refused, a repetition recognised.
+
+What a report brings about is decided in `handoff`.
+"""
+
+from __future__ import annotations
+
+from sqlmodel import select
+
+from equipment.testers.contract import EventReport
+from equipment.testers.handoff_records import Handoff, TesterEvent
+from traceability.canonical import canonical_value
+from traceability.database import RecordSession
+from traceability.errors import Conflict, Finding, Refused
+
+
+class EventGap(Refused):
+    """Reports before this one are missing; the tester sends them again from the one that is named."""
+
+
+def already_taken(record: RecordSession, handoff: Handoff, news: EventReport) -> bool:
+    """Whether this very report was taken before.
+
+    Raises:
+        Conflict: Another one was taken under its number.
+        EventGap: The one before it was not taken yet.
+    """
+    kept = record.exec(
+        select(TesterEvent).where(TesterEvent.handoff_id == handoff.key, TesterEvent.seq == news.seq)
+    ).one_or_none()
+    if kept is not None:
+        if kept.detail == _detail(news):
+            return True
+        raise Conflict(
+            f"Event {news.seq} of {handoff.uuid} was another one ({kept.event}).",
+            [
+                Finding(
+                    "event_differs",
+                    f"Number {news.seq} stands for {kept.event} at {kept.at.isoformat()}.",
+                    "Look at the tester: two endpoints may report the same hand-off.",
+                    handoff.uuid,
+                )
+            ],
+        )
+    if news.seq != handoff.last_seq + 1:
+        message = f"Event {news.seq} came; {handoff.last_seq + 1} is the next."
+        finding = Finding("event_gap", message, f"Send from {handoff.last_seq + 1} on.", str(handoff.last_seq + 1))
+        raise EventGap(message, [finding])
+    return False
+
+
+def keep_event(record: RecordSession, handoff: Handoff, news: EventReport) -> None:
+    """Store a report."""
+    record.add(
+        TesterEvent(
+            handoff_id=handoff.key,
+            seq=news.seq,
+            event=news.event,
+            at=news.at,
+            received_at=record.clock.now(),
+            detail=_detail(news),
+        )
+    )
+
+
+def _detail(news: EventReport) -> dict[str, object]:
+    detail = canonical_value(news.model_dump(mode="python"))
+    if not isinstance(detail, dict):
+        raise TypeError("a report is an object")
+    return dict(detail)
