@@ -16,7 +16,7 @@ from datetime import timedelta
 
 import orjson
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 import equipment.acts
 import recipes.acts
@@ -92,6 +92,10 @@ class Service:
         self.scheduler = JobScheduler(self.database, self.holder, self.jobs()) if settings.run_jobs else None
         self.hub = Hub(self.database, self.tool_states)
         self.sign_in_limit = RateLimit(settings.sign_in_rate_per_minute)
+
+    def is_empty(self) -> bool:
+        """Whether the database holds nothing yet, not even a schema."""
+        return not inspect(self.database.engine).get_table_names()
 
     @property
     def sealed(self) -> Sequence[SealedContent]:

@@ -1,0 +1,150 @@
+"""`argonaut serve`, `simulate`, `migrate` and `demo`: what runs, and what prepares it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import socket
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvicorn
+
+from api.app import create_app
+from api.cli.context import fail, out
+from api.logs import set_up_logs
+from api.migration import migrate, require_newest_schema
+from api.service import Service
+from api.settings import Settings
+from equipment.line_config import load_line
+from equipment.simulators.line import tool_servers
+from equipment.simulators.tool_server import serve as serve_tools
+from traceability.clock import Clock, PiecewiseClock, SystemClock
+from traceability.errors import StorageFailed
+
+LineFile = Annotated[Path | None, typer.Option("--line", help="Line file; ARGONAUT_LINE_FILE if left out.")]
+ClockFile = Annotated[Path | None, typer.Option("--clock", help="Shared accelerated clock; real time if left out.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the commands of this module into the application."""
+    app.command("serve")(serve)
+    app.command("simulate")(simulate)
+    app.command("migrate")(bring_up_to_date)
+    app.command("demo")(demo)
+
+
+def serve(
+    migrate_first: Annotated[
+        bool, typer.Option("--migrate", help="Bring an older schema up to date first; an empty database always is.")
+    ] = False,
+) -> None:
+    """Serve the line of the line file."""
+    settings = Settings()
+    set_up_logs(settings)
+    require_free_port(settings.host, settings.port)
+    service = _service(settings)
+    prepare_schema(service, upgrade=migrate_first)
+    uvicorn.run(
+        create_app(service),
+        host=settings.host,
+        port=settings.port,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+
+
+def bring_up_to_date() -> None:
+    """Bring the database's schema up to date. Back the database up first."""
+    service = _service(Settings(drive_tools=False, run_jobs=False))
+    before, now = migrate(service.database)
+    service.database.close()
+    out.print(f"schema {before or 'empty'} → {now}" if before != now else f"schema {now}: nothing to do")
+
+
+def simulate(
+    line: LineFile = None,
+    state: Annotated[Path, typer.Option(help="Folder where simulated tools keep their state.")] = Path(
+        "var/simulators"
+    ),
+    clock: ClockFile = None,
+    seed: Annotated[int, typer.Option(help="Of the whole line: the same seed, the same line.")] = 1,
+    tool: Annotated[list[str] | None, typer.Option(help="Only this tool; several.")] = None,
+    certificates: Annotated[Path | None, typer.Option(help="Folder with keys of tools that encrypt.")] = None,
+) -> None:
+    """Run the simulated tools that the line file names, at the addresses it names."""
+    settings = Settings()
+    set_up_logs(settings)
+    config = load_line(line or settings.line_file)
+    domain: Clock = PiecewiseClock(clock) if clock else SystemClock()
+    servers = tool_servers(config, domain, state, seed=seed, certificates=certificates, only=tool or ())
+    for server in servers:
+        out.print(f"simulating {server.endpoint}", highlight=False)
+    _run(serve_tools(*servers))
+
+
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Stop with status 0 when the campaign is done.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where the demonstration lives; begun anew each time.")] = Path(
+        "var/demo"
+    ),
+    port: Annotated[int, typer.Option(help="Port to serve on.")] = 8000,
+    seed: Annotated[int, typer.Option(help="Of the simulated line.")] = 1,
+) -> None:
+    """Run the whole line on simulators, from lithium disc to tested cell, then go on serving."""
+    from api.demo import run_demo
+
+    raise typer.Exit(run_demo(folder, port=port, seed=seed, once=once))
+
+
+def prepare_schema(service: Service, *, upgrade: bool) -> None:
+    """Make the schema of an empty database; an older one is only touched when asked."""
+    if upgrade or service.is_empty():
+        migrate(service.database)
+    require_newest_schema(service.database)
+
+
+def require_free_port(host: str, port: int) -> None:
+    """End with one clear sentence if somebody else listens there."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            reason = "is in use by another program" if error.errno == errno.EADDRINUSE else f"{error.strerror}"
+            raise fail(f"Port {port} on {host} {reason}; choose another one.") from error
+
+
+def _service(settings: Settings) -> Service:
+    try:
+        return Service(settings)
+    except StorageFailed as error:
+        raise fail(error.message) from error
+    except OSError as error:
+        raise fail(f"The data folder {settings.data_folder} can't be used: {error.strerror}.") from error
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run until the work ends or the process is told to stop."""
+
+    async def until_told() -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(work)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+        try:
+            await task
+        except asyncio.CancelledError:
+            return
+
+    try:
+        asyncio.run(until_told())
+    except OSError as error:
+        raise fail(f"The simulators can't listen: {error}.") from error
