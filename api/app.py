@@ -13,7 +13,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.errors import PROBLEM_RESPONSES, add_error_handlers
 from api.idempotency import add_replay_handler
 from api.metrics import add_metrics
-from api.routers import health, items, materials, measurements, quality, sessions, users
+from api.routers import (
+    alarms,
+    audit,
+    cells,
+    commands,
+    events,
+    health,
+    items,
+    materials,
+    measurements,
+    orders,
+    quality,
+    recipes,
+    runs,
+    sessions,
+    tools,
+    traces,
+    users,
+)
 from api.service import Service
 
 PREFIX = "/api/v1"
@@ -24,6 +42,16 @@ ROUTERS: tuple[APIRouter, ...] = (
     items.router,
     quality.router,
     measurements.router,
+    recipes.router,
+    tools.router,
+    orders.router,
+    runs.router,
+    commands.router,
+    traces.router,
+    alarms.router,
+    cells.router,
+    audit.router,
+    events.router,
 )
 
 _HEADERS = (

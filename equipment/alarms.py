@@ -173,6 +173,18 @@ def acknowledge_alarm(
         )
 
 
+def find_alarm(record: RecordSession, alarm_id: int) -> Alarm:
+    """The alarm with that number.
+
+    Raises:
+        NotFound: There is none.
+    """
+    alarm = record.get(Alarm, alarm_id)
+    if alarm is None:
+        raise NotFound(f"There is no alarm number {alarm_id}.")
+    return alarm
+
+
 def standing_alarms(record: RecordSession, tool: str | None = None) -> list[Alarm]:
     """Alarms that are not normal, the gravest first, then the newest."""
     query = select(Alarm).where(Alarm.state != AlarmState.NORMAL)

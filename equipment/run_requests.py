@@ -24,6 +24,7 @@ from recipes.errors import NotRunnable
 from recipes.lifecycle import Status
 from recipes.master import MasterRecipe
 from recipes.store import RecipeVersion, find_version, read_master_version, versions_of
+from traceability.acts import Actor
 from traceability.database import RecordSession
 from traceability.errors import Finding, NotFound, refuse_for
 from traceability.items import Item, look_up
@@ -79,15 +80,15 @@ class _Wish:
     materials: Sequence[BoundMaterial]
 
 
-def check_request(record: RecordSession, request: RunRequest) -> list[Finding]:
-    """Everything that forbids or warns about a run if it were started now; nothing is changed.
+def check_request(record: RecordSession, request: RunRequest, actor: Actor) -> list[Finding]:
+    """Everything that forbids or warns about a run if the actor started it now; nothing is changed.
 
     Raises:
         NotFound: The line has no such tool, or there is no such recipe.
         NotRunnable: The document is a route or a protocol.
     """
     wish, control, findings = _frozen(record, request)
-    return [*findings, *blockers(record, tool=request.tool, control=control or wish, starting=True)]
+    return [*findings, *blockers(record, tool=request.tool, control=control or wish, actor=actor, starting=True)]
 
 
 def plan_request(record: RecordSession, request: RunRequest, *, order: str | None = None) -> Run:
