@@ -4,7 +4,7 @@ This module knows how an event looks, how its hash follows from the one before, 
 are sealed. It does not know what the acts mean, nor how the trail is verified (`verification`) or exported.
 
 The chain: `body` is the canonical JSON of the event, which holds the hash of the event before as `prev`; `hash` is
-the SHA-256 of `body`. The row `audit_head` is locked last before commit, so writers queue only there.
+the SHA-256 of `body`. Its `transaction` is the number of the first event of the same transaction. The row `audit_head` is locked last before commit, so writers queue only there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, Column, Integer, Text, insert, select, update
+from sqlalchemy import BigInteger, Column, Integer, Text, text
 from sqlmodel import Field, Session, SQLModel
 
 from traceability.acts import Actor
@@ -67,6 +67,15 @@ class AuditHead(SQLModel, table=True):
 for _table in ("audit_events", "audit_event_items"):
     make_append_only(SQLModel.metadata.tables[_table])
 
+# Every write ends with these: they are prebuilt. On SQLite the transaction itself is the lock.
+_READ_HEAD = {
+    "sqlite": text("SELECT seq, hash FROM audit_head"),
+    "postgresql": text("SELECT seq, hash FROM audit_head FOR UPDATE"),
+}
+_MOVE_HEAD = text("UPDATE audit_head SET seq = :seq, hash = :hash")
+_ADD_EVENTS = SQLModel.metadata.tables["audit_events"].insert()
+_ADD_ITEMS = SQLModel.metadata.tables["audit_event_items"].insert()
+
 
 @dataclass(slots=True)
 class PendingAct:
@@ -77,7 +86,8 @@ class PendingAct:
         items: Serials of the things concerned.
         reason: Why, in the actor's words.
         detail: More, JSON-able; may be filled while the act runs.
-        changes: Row changes flushed while it was the innermost act.
+        changes: Row changes flushed while it was the innermost act; `step` counts them through the transaction,
+            since an act that holds others goes on changing rows after them.
     """
 
     kind: str
@@ -115,8 +125,8 @@ def seal(
     if not acts:
         return []
     connection = session.connection()
-    heads = SQLModel.metadata.tables["audit_head"]
-    seq, previous = connection.execute(select(heads.c.seq, heads.c.hash).with_for_update()).one()
+    seq, previous = connection.execute(_READ_HEAD[connection.dialect.name]).one()
+    transaction = seq + 1
     rows: list[dict[str, Any]] = []
     item_rows: list[dict[str, Any]] = []
     sealed: list[SealedEvent] = []
@@ -137,6 +147,7 @@ def seal(
                 "reason": act.reason,
                 "detail": act.detail,
                 "changes": act.changes,
+                "transaction": transaction,
                 "prev": previous,
             }
         )
@@ -154,8 +165,8 @@ def seal(
         )
         item_rows.extend({"item": item, "seq": seq} for item in items)
         sealed.append(SealedEvent(seq, at, actor.name, act.kind, tuple(items), act.detail))
-    connection.execute(insert(AuditEvent), rows)
+    connection.execute(_ADD_EVENTS, rows)
     if item_rows:
-        connection.execute(insert(AuditEventItem), item_rows)
-    connection.execute(update(heads).values(seq=seq, hash=previous))
+        connection.execute(_ADD_ITEMS, item_rows)
+    connection.execute(_MOVE_HEAD, {"seq": seq, "hash": previous})
     return sealed
