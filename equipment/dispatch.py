@@ -23,13 +23,13 @@ from recipes.master import MasterRecipe
 from recipes.store import runnable
 from traceability.acts import Actor
 from traceability.database import RecordSession
-from traceability.errors import Finding, NotFound, Severity
-from traceability.exposure import exposure_findings
-from traceability.holds import holds_on
+from traceability.errors import Finding, InvalidInput, NotFound, Severity
 from traceability.items import Item, ItemKind, look_up
-from traceability.materials import Lot, Material, lot_findings
+from traceability.materials import Lot, Material
 from traceability.quantities import Quantity
-from traceability.units import Unit, unit_findings
+from traceability.units import Unit
+from traceability.usability import Wanted as Asked
+from traceability.usability import use_findings
 from traceability.users import User
 
 KINDS: Mapping[Use, frozenset[ItemKind]] = {
@@ -154,8 +154,14 @@ def _person_findings(record: RecordSession, actor: Actor, tool: Tool) -> Iterato
 
 def _material_findings(record: RecordSession, control: Wanted, run: Run | None) -> Iterator[Finding]:
     things = [bound for bound in control.materials if bound.use != Use.DIE]
-    items, unknown = look_up(record, [bound.serial for bound in things])
-    yield from unknown
+    items, _ = look_up(record, [bound.serial for bound in things])
+    # One lot may lie in the die in two portions; all of it is asked for at once.
+    amounts: dict[str, Decimal] = {}
+    for bound in things:
+        amounts[bound.serial] = amounts.get(bound.serial, Decimal(0)) + bound.quantity
+    asked = {bound.serial: _asked(bound, items.get(bound.serial), amounts[bound.serial]) for bound in things}
+    yield from use_findings(record, list(asked.values()))
+    yield from _position_findings(control, things)
     keys = [item.key for item in items.values()]
     lots = {row.item_id: row for row in record.exec(select(Lot).where(col(Lot.item_id).in_(keys)))}
     units = {row.item_id: row for row in record.exec(select(Unit).where(col(Unit.item_id).in_(keys)))}
@@ -165,52 +171,57 @@ def _material_findings(record: RecordSession, control: Wanted, run: Run | None) 
         item = items.get(bound.serial)
         if item is None:
             continue
-        yield from _kind_findings(bound, item, control)
         if item.key in lots:
-            yield from _lot_findings(record, bound, lots[item.key], taken.get(item.key, ()))
+            yield from _promise_findings(bound, amounts[bound.serial], lots[item.key], taken.get(item.key, ()))
         elif item.key in units:
             yield from _unit_findings(bound, units[item.key], taken.get(item.key, ()))
         if item.kind is ItemKind.TARGET:
             yield from _target_findings(bound, targets.get(item.key))
-        if bound.use == Use.DISC:
-            yield from exposure_findings(record, item.serial)
-    yield from (hold.finding for hold in holds_on(record, [item.serial for item in items.values()]))
     yield from _film_findings(record, control)
 
 
-def _kind_findings(bound: BoundMaterial, item: Item, control: Wanted) -> Iterator[Finding]:
-    if bound.use not in list(Use):
-        message = f"{bound.serial} is bound as {bound.use}, which no run knows."
-        yield Finding("unknown_use", message, f"Use one of {', '.join(Use)}.", bound.serial)
-        return
-    if item.kind not in KINDS[Use(bound.use)]:
-        message = f"{item.serial} is a {item.kind}; it can't be the {bound.use}.".replace("_", " ")
-        yield Finding("wrong_kind", message, "Scan another.", item.serial)
-    on_carrier = bound.use in (Use.DISC, Use.WITNESS) and control.master.equipment_class == SPUTTER_CLASS
-    if on_carrier and bound.position is None:
-        message = f"{item.serial} has no place on the carrier."
-        yield Finding("position_missing", message, "Say at which position it lies.", item.serial)
+def _asked(bound: BoundMaterial, item: Item | None, amount: Decimal) -> Asked:
+    """What the record is asked about a thing that is bound to a run."""
+    kinds = KINDS[Use(bound.use)] if bound.use in list(Use) else frozenset()
+    is_lot = item is not None and item.kind is ItemKind.LOT
+    quantity = Quantity(amount, bound.unit) if is_lot else None
+    return Asked(bound.serial, kinds, bound.material if is_lot else "", quantity)
 
 
-def _lot_findings(
-    record: RecordSession, bound: BoundMaterial, lot: Lot, taken: Sequence[RunPosition]
+def _position_findings(control: Wanted, things: Sequence[BoundMaterial]) -> Iterator[Finding]:
+    for bound in things:
+        if bound.use not in list(Use):
+            message = f"{bound.serial} is bound as {bound.use}, which no run knows."
+            yield Finding("unknown_use", message, f"Use one of {', '.join(Use)}.", bound.serial)
+        on_carrier = bound.use in (Use.DISC, Use.WITNESS) and control.master.equipment_class == SPUTTER_CLASS
+        if on_carrier and bound.position is None:
+            message = f"{bound.serial} has no place on the carrier."
+            yield Finding("position_missing", message, "Say at which position it lies.", bound.serial)
+
+
+def _promise_findings(
+    bound: BoundMaterial, amount: Decimal, lot: Lot, taken: Sequence[RunPosition]
 ) -> Iterator[Finding]:
-    if lot.material_code != bound.material:
-        message = f"{lot.serial} is {lot.material_code}, not {bound.material}."
-        yield Finding("wrong_material", message, "Take another lot.", lot.serial)
-    wanted = Quantity(bound.quantity, bound.unit)
-    yield from lot_findings(lot, record.clock.now(), wanted)
     promised = sum((p.quantity for p in taken if p.quantity is not None and p.unit == bound.unit), Decimal(0))
-    if promised and wanted.unit == bound.unit and lot.left.to(bound.unit).value < promised + wanted.value:
+    if not promised or not _same_measure(lot, bound.unit):
+        return
+    if lot.left.to(bound.unit).value < promised + amount:
         message = f"{lot.serial} has {lot.left} left, of which {Quantity(promised, bound.unit)} are for other runs."
         yield Finding("lot_promised", message, "Take less, or another lot.", lot.serial)
+
+
+def _same_measure(lot: Lot, unit: str) -> bool:
+    try:
+        lot.left.to(unit)
+    except InvalidInput:
+        return False
+    return True
 
 
 def _unit_findings(bound: BoundMaterial, unit: Unit, taken: Sequence[RunPosition]) -> Iterator[Finding]:
     if unit.product and unit.product != bound.material:
         message = f"{unit.serial} is {unit.product}, not {bound.material}."
-        yield Finding("wrong_material", message, "Scan another.", unit.serial)
-    yield from unit_findings(unit)
+        yield Finding("other_material", message, f"Scan a {bound.material}.", unit.serial)
     if bound.use != Use.TARGET and taken:
         yield Finding("unit_taken", f"{unit.serial} is taken for another run.", "Scan another.", unit.serial)
 

@@ -1,4 +1,4 @@
-"""What wears out and what falls due: the life of targets and the calibration of tools.
+"""What wears out and what falls due: the life of targets, the calibration of tools, and notices of both.
 
 Wear is counted from what each run used, and is asked about before the next run is started. What a target is made of
 and where it came from is the record's; how it ages the rate is run-to-run control's.
@@ -6,25 +6,34 @@ and where it came from is the record's; how it ages the rate is run-to-run contr
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from sqlalchemy import Column
 from sqlmodel import Field, SQLModel, col, select
 
-from equipment.utilisation import find_tool
+from equipment.utilisation import find_tool, tools
+from traceability.acts import system_actor
 from traceability.canonical import timestamp
 from traceability.columns import ExactDecimal, UtcDateTime
-from traceability.database import RecordSession
+from traceability.database import Database, RecordSession
 from traceability.errors import Conflict, Finding, InvalidInput, NotFound, Refused, Severity
 from traceability.items import ItemKind, find_item
+from traceability.jobs import Job
 from traceability.quantities import plain
+from traceability.units import Unit, UnitStatus
 
 TARGET_LIFE_KWH = Decimal(20)
 """Energy after which a 76.2 mm target is taken out (engineering judgement)."""
 
+CALIBRATION_WARNING = timedelta(days=7)
+"""How long before it runs out a calibration is asked for."""
+
 LIFE_WARNING = Decimal("0.9")
 """Part of its life from which on a target is warned about."""
+
+_GONE = (UnitStatus.CONSUMED, UnitStatus.SCRAPPED)
+_HOUSEKEEPER = system_actor("maintenance")
 
 
 class Target(SQLModel, table=True):
@@ -49,6 +58,25 @@ class Target(SQLModel, table=True):
     def used(self) -> Decimal:
         """Part of its life that is used; above 1 when it is overdue."""
         return self.energy_kwh / self.life_kwh
+
+
+class MaintenanceNotice(SQLModel, table=True):
+    """That something is due; it stands until it was seen to.
+
+    Attributes:
+        subject: Serial of a target, or `tool: instrument`.
+        code: As of the finding that it repeats.
+    """
+
+    __tablename__ = "maintenance_notices"
+
+    id: int | None = Field(default=None, primary_key=True)
+    subject: str = Field(index=True)
+    code: str
+    message: str
+    action: str = ""
+    raised_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    cleared_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime, index=True))
 
 
 class Calibration(SQLModel, table=True):
@@ -107,7 +135,7 @@ def find_target(record: RecordSession, serial: str) -> Target:
 
 
 def count_wear(record: RecordSession, serial: str, energy_kwh: Decimal) -> Target:
-    """Add what a run used, within the act that ends the run.
+    """Add what a run used.
 
     Raises:
         NotFound: Its wear is not counted.
@@ -115,11 +143,12 @@ def count_wear(record: RecordSession, serial: str, energy_kwh: Decimal) -> Targe
     """
     if energy_kwh < 0:
         raise InvalidInput(f"A run can't use {energy_kwh} kWh.")
-    target = find_target(record, serial)
-    target.energy_kwh += energy_kwh
-    target.runs += 1
-    target.version += 1
-    record.add(target)
+    with record.act("target.worn", serial, detail={"energy_kwh": energy_kwh}):
+        target = find_target(record, serial)
+        target.energy_kwh += energy_kwh
+        target.runs += 1
+        target.version += 1
+        record.add(target)
     return target
 
 
@@ -181,3 +210,62 @@ def calibration_findings(record: RecordSession, tool: str) -> list[Finding]:
         for row in calibrations(record, tool)
         if row.due_at <= now
     ]
+
+
+def due_soon(record: RecordSession) -> list[Finding]:
+    """Targets near or past the end of their life, and calibrations that ran out or soon will, of the whole line."""
+    used_up = [unit.item_id for unit in record.exec(select(Unit).where(col(Unit.status).in_(_GONE)))]
+    found = [
+        finding
+        for target in record.exec(select(Target).order_by(col(Target.item_id)))
+        if target.item_id not in used_up
+        for finding in target_findings(target)
+    ]
+    soon = record.clock.now() + CALIBRATION_WARNING
+    for tool in tools(record):
+        for row in calibrations(record, tool.name):
+            if row.due_at <= soon:
+                message = f"{row.instrument} of {tool.name} is to be calibrated by {timestamp(row.due_at)}."
+                subject = f"{tool.name}: {row.instrument}"
+                found.append(Finding("calibration_due", message, "Calibrate it.", subject, Severity.WARNING))
+    return found
+
+
+def update_notices(record: RecordSession) -> list[MaintenanceNotice]:
+    """Raise a notice for what has become due and clear those that were seen to; answers with those that stand."""
+    due = {(finding.path, finding.code): finding for finding in due_soon(record)}
+    standing = {(row.subject, row.code): row for row in standing_notices(record)}
+    raised, cleared = due.keys() - standing.keys(), standing.keys() - due.keys()
+    if raised or cleared:
+        with record.act("maintenance.noticed", *sorted({subject for subject, _ in raised | cleared})):
+            for key in sorted(cleared):
+                standing[key].cleared_at = record.clock.now()
+                record.add(standing[key])
+            for key in sorted(raised):
+                finding = due[key]
+                record.add(
+                    MaintenanceNotice(
+                        subject=finding.path,
+                        code=finding.code,
+                        message=finding.message,
+                        action=finding.action,
+                        raised_at=record.clock.now(),
+                    )
+                )
+    return standing_notices(record)
+
+
+def standing_notices(record: RecordSession) -> list[MaintenanceNotice]:
+    """What is due and was not seen to yet, oldest first."""
+    query = select(MaintenanceNotice).where(col(MaintenanceNotice.cleared_at).is_(None))
+    return list(record.exec(query.order_by(col(MaintenanceNotice.id))))
+
+
+def maintenance_jobs(database: Database) -> list[Job]:
+    """What is to be done by the clock: look for what has become due."""
+
+    def look() -> None:
+        with database.write(_HOUSEKEEPER) as record:
+            update_notices(record)
+
+    return [Job("maintenance-due", look, every_s=60.0)]

@@ -29,6 +29,7 @@ from equipment.run_records import (
 )
 from equipment.states import RUN_TRANSITIONS, RunEvent, RunState, ToolMove, seen
 from equipment.tool_classes import ACTIVITY_KINDS, ATMOSPHERES, tag_table
+from equipment.traces import TraceRow, seal_trace
 from equipment.utilisation import find_tool, follow_run
 from recipes.control import ControlRecipe
 from traceability.activities import Outcome, begin_activity, end_activity, find_activity, next_serial
@@ -288,6 +289,8 @@ def give_up(record: RecordSession, run_serial: str, *, reason: str, expected_ver
         run.why, run.ended_at = reason, record.clock.now()
         record.add(run)
         release_unused(record, run, hold=f"{run.serial} was given up: {reason}")
+        if record.get(TraceRow, run.key) is not None:
+            seal_trace(record, run.key)
         _end_activity(record, run, Outcome.UNKNOWN)
         follow_run(record, run.tool, ToolMove.END_RUN, run.serial)
     return run

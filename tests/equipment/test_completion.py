@@ -267,7 +267,6 @@ def test_a_completion_that_cannot_be_stored_leaves_no_half_of_it(
 def test_a_target_at_the_end_of_its_life_says_so(line: Line) -> None:
     with line.database.write(LINE) as record:
         register_target(record, line.target, life_kwh=Decimal(1))
-        with record.act("target.registered", line.target):
-            assert count_wear(record, line.target, Decimal("0.95")).used == Decimal("0.95")
+        assert count_wear(record, line.target, Decimal("0.95")).used == Decimal("0.95")
     with line.database.read() as record:
         assert find_target(record, line.target).energy_kwh == Decimal("0.95")
