@@ -30,7 +30,9 @@ from api.stream import Hub
 from equipment.journal import CommandJournal
 from equipment.line_config import LineConfig, load_line
 from equipment.line_controller import LineController
+from equipment.maintenance import maintenance_jobs
 from equipment.profiles.driver import TagSample
+from equipment.run_section import RunSection
 from equipment.tool_link import LinkState, ToolLink
 from equipment.traces import SealedTraces
 from recipes.history import RecipeSection
@@ -105,7 +107,7 @@ class Service:
     @property
     def history_sections(self) -> Sequence[RecordSection]:
         """What the packages above the record add to a history record."""
-        return (RecipeSection(),)
+        return (RecipeSection(), RunSection())
 
     def jobs(self) -> list[Job]:
         """Everything that is done by the clock."""
@@ -115,7 +117,11 @@ class Service:
             forget_sessions(self.database)
             forget_keys(self.database, housekeeping, wall_now() - IDEMPOTENCY_KEYS_KEPT)
 
-        return [*record_jobs(self.database, self.sealed), Job("forget-sessions-and-keys", forget, every_s=3600)]
+        return [
+            *record_jobs(self.database, self.sealed),
+            *maintenance_jobs(self.database),
+            Job("forget-sessions-and-keys", forget, every_s=3600),
+        ]
 
     def verify(self) -> VerificationReport:
         """Verify the whole record now; the result goes on the trail."""
