@@ -4,7 +4,8 @@ This module knows how an event looks, how its hash follows from the one before, 
 are sealed. It does not know what the acts mean, nor how the trail is verified (`verification`) or exported.
 
 The chain: `body` is the canonical JSON of the event, which holds the hash of the event before as `prev`; `hash` is
-the SHA-256 of `body`. Its `transaction` is the number of the first event of the same transaction. The row `audit_head` is locked last before commit, so writers queue only there.
+the SHA-256 of `body`. Its `transaction` is the number of the first event of the same transaction. The row
+`audit_head` is locked last before commit, so writers queue only there.
 """
 
 from __future__ import annotations

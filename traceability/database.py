@@ -49,6 +49,7 @@ class RecordSession(Session):
         self._actor = actor
         self._acts = acts
         self._stack: list[PendingAct] = []
+        self._steps = 0
 
     @property
     def actor(self) -> Actor:
@@ -87,12 +88,15 @@ class RecordSession(Session):
             self._stack.pop()
 
     def record_changes(self, changes: list[dict[str, Any]]) -> None:
-        """Put flushed row changes under the innermost act."""
+        """Put flushed row changes, numbered through the transaction, under the innermost act."""
         if not changes:
             return
         if not self._stack:
             tables = sorted({change["table"] for change in changes})
             raise RuntimeError(f"{', '.join(tables)} changed outside an act")
+        for change in changes:
+            self._steps += 1
+            change["step"] = self._steps
         self._stack[-1].changes.extend(changes)
 
 

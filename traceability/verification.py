@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Protocol
 
 import orjson
@@ -170,6 +171,8 @@ class _Walk:
         self._replay_rows = replay_rows
         self._sealed = sealed
         self._progress = progress
+        self._transaction = 0
+        self._changes: list[tuple[int, int, Mapping[str, Any]]] = []
 
     def chain(self, heads: Mapping[int, Sequence[str]]) -> None:
         """Check every event against its row, its hash, the one before it, its items and the heads to expect."""
@@ -179,6 +182,7 @@ class _Walk:
         with events as rows, listed as item_rows:
             items = _ItemReader(item_rows)
             last, last_hash = self._events(rows, items, heads, total)
+            self._replay_transaction()
         self._tail(last, last_hash, heads)
         if items.beyond is not None:
             self._bad("event_items_changed", f"Items are listed for event {items.beyond}; it is gone.", items.beyond)
@@ -227,12 +231,20 @@ class _Walk:
     def _follow(self, seq: int, event: Mapping[str, Any]) -> None:
         """Keep in mind what the event says of rows and of sealed content."""
         if self._replay_rows:
-            for change in event["changes"]:
-                self._replay.apply(seq, change)
+            if event["transaction"] != self._transaction:
+                self._replay_transaction()
+                self._transaction = event["transaction"]
+            self._changes += [_step(seq, change) for change in event["changes"]]
         for content in self._sealed:
             for key, sha256 in content.seals(event):
                 document = None if sha256 is None else {"sha256": sha256}
                 self._replay.put(seq, _sealed_name(content), key, document)
+
+    def _replay_transaction(self) -> None:
+        """Replay the changes of a transaction in the order of its steps: an act's may follow those of acts in it."""
+        for _, seq, change in sorted(self._changes, key=itemgetter(0)):
+            self._replay.apply(seq, change)
+        self._changes.clear()
 
     def _tail(self, last: int, last_hash: str, heads: Mapping[int, Sequence[str]]) -> None:
         head = self._connection.exec_driver_sql("SELECT seq, hash FROM audit_head").first()
@@ -324,6 +336,24 @@ def _events_sql(connection: Connection) -> str:
         return f"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')"
 
     return f"SELECT seq, {moment('at')}, {moment('wall_at')}, actor, kind, body, hash FROM audit_events ORDER BY seq"
+
+
+def _step(seq: int, change: Mapping[str, Any]) -> tuple[int, int, Mapping[str, Any]]:
+    """A change with its step in the transaction.
+
+    Raises:
+        TypeError, LookupError: It is none.
+    """
+    step, old, new = change["step"], change["old"], change["new"]
+    if not (
+        isinstance(step, int)
+        and isinstance(change["table"], str)
+        and isinstance(change["key"], list)
+        and isinstance(old, dict | None)
+        and isinstance(new, dict | None)
+    ):
+        raise TypeError(f"event {seq} holds something else than changes")
+    return step, seq, change
 
 
 def _moment(column: object) -> str:

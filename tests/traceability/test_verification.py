@@ -129,6 +129,32 @@ def test_a_body_that_is_no_event_any_more_is_reported_and_not_fatal(lived_in: Da
     assert ("event_unreadable", 5) in found(verify(lived_in))
 
 
+def test_changes_that_are_none_are_reported_and_not_fatal(lived_in: Database) -> None:
+    last = last_seq(lived_in)
+    for seq in (4, last):
+        tamper(lived_in, f"UPDATE audit_events SET body = replace(body, '\"step\"', '\"stop\"') WHERE seq = {seq}")
+    unreadable = [seq for kind, seq in found(verify(lived_in)) if kind == "event_unreadable"]
+    assert unreadable == [4, last]
+
+
+def test_an_act_that_goes_on_after_acts_inside_it_is_replayed_in_the_order_it_happened(
+    database: Database, operator: Actor
+) -> None:
+    with database.write(operator) as record, record.act("activity.ended", reason="outer"):
+        activity = begin_activity(record, ActivityKind.ASSEMBLY)
+        record.flush()
+        activity.equipment = "press-1"
+        record.add(activity)
+        record.flush()
+        end_activity(record, activity)
+        activity.person = "emil"
+        record.add(activity)
+    report = verify(database)
+    assert report.discrepancies == []
+    tamper(database, "UPDATE activities SET person = 'olga'")
+    assert [found.expected for found in verify(database).discrepancies] == ["emil"]
+
+
 @pytest.mark.parametrize(
     "statement",
     [
