@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from api.app import create_app
 from api.service import Service
 from api.settings import Settings
+from tests.api.builders import Lab
 from traceability.acts import Role, system_actor
 from traceability.passwords import hash_password
 from traceability.users import User
@@ -69,3 +70,9 @@ def sign_in(service: Service) -> SignIn:
         return client
 
     return signed_in
+
+
+@pytest.fixture
+def lab(service: Service, sign_in: SignIn) -> Lab:
+    """Two linked tools, defined materials, the founding recipes as drafts."""
+    return Lab(service, sign_in, PASSWORD)
