@@ -14,17 +14,18 @@ from sqlalchemy import func
 from sqlmodel import col, select
 
 from equipment.line_config import TesterConfig
+from equipment.testers.completion import ingest_if_complete
 from equipment.testers.contract import EventReport, Limits, Offer, ProtocolBody
 from equipment.testers.handoff_records import Handoff, find_handoff, on_channel, open_handoff, store
 from equipment.testers.handoff_states import HANDOFF_STATES, REPORTED, HandoffEvent, HandoffState
-from equipment.testers.handoff_steps import follow
+from equipment.testers.handoff_steps import follow, move
 from equipment.testers.outbox_queue import Message, enqueue
-from equipment.testers.reports import already_taken, keep_event
+from equipment.testers.reports import already_taken, keep_event, require_own, require_tester
 from equipment.testers.traveller import CellFacts, cell_facts
 from recipes.protocols import TestProtocol
 from recipes.store import RecipeVersion, read_content, runnable
 from traceability.database import RecordSession
-from traceability.errors import ArgonautError, Finding, InvalidInput, NotPermitted, Refused, refuse_for
+from traceability.errors import ArgonautError, Finding, InvalidInput, Refused, refuse_for
 from traceability.holds import holds_on
 from traceability.items import ItemKind
 from traceability.measurements import measurements_of
@@ -40,23 +41,6 @@ _OCV_LIMITS = (Decimal("-0.05"), Decimal("0.05"))
 def tester_scopes(tester: str) -> list[str]:
     """The scopes of the token by which a tester endpoint speaks to the MES, and for itself alone."""
     return ["handoff.reported", "result.received", f"tester:{tester}"]
-
-
-def require_tester(record: RecordSession, tester: str) -> None:
-    """Let a token speak only for the tester that its scopes name; people may speak for any.
-
-    Raises:
-        NotPermitted: It names another, or none.
-    """
-    scopes = record.actor.scopes
-    if scopes is not None and f"tester:{tester}" not in scopes:
-        finding = Finding(
-            "tester_scope_missing",
-            f"The token's scopes do not name tester:{tester}.",
-            "Issue a token for this tester.",
-            tester,
-        )
-        raise NotPermitted(f"This token may not speak for {tester}.", [finding])
 
 
 def offer(
@@ -141,7 +125,7 @@ def report(record: RecordSession, tester: str, uuid: str, news: EventReport) -> 
     with record.act("handoff.reported", uuid, detail={"seq": news.seq, "event": news.event}) as act:
         require_tester(record, tester)
         handoff = find_handoff(record, uuid, lock=True)
-        _require_same_tester(handoff, tester)
+        require_own(handoff, tester)
         act.items.append(handoff.cell_serial)
         if already_taken(record, handoff, news):
             return handoff
@@ -156,6 +140,7 @@ def report(record: RecordSession, tester: str, uuid: str, news: EventReport) -> 
         handoff.last_seq = news.seq
         move(record, handoff, state, news.reason)
         follow(record, handoff, news.event, news.at)
+        ingest_if_complete(record, handoff)
     return handoff
 
 
@@ -239,18 +224,6 @@ def cancel_refused(record: RecordSession, uuid: str, why: str) -> Handoff:
         handoff.cancel_requested = False
         move(record, handoff, handoff.state, why)
     return handoff
-
-
-def move(record: RecordSession, handoff: Handoff, state: HandoffState, why: str = "") -> None:
-    """Put a hand-off into a state, within the act that decided it.
-
-    Raises:
-        Conflict: The database does not have it: the channel is taken.
-    """
-    handoff.state = state
-    handoff.why = why or handoff.why
-    handoff.version += 1
-    store(record, handoff)
 
 
 def _take_channel(record: RecordSession, handoff: Handoff, news: EventReport) -> None:
@@ -355,12 +328,6 @@ def _body(
         capability=protocol.capability,
         callback=callback,
     )
-
-
-def _require_same_tester(handoff: Handoff, tester: str) -> None:
-    if handoff.tester != tester:
-        message = f"{handoff.uuid} is with {handoff.tester}, not with {tester}."
-        raise Refused(message, [Finding("other_tester", message, "Report it to the right tester.", tester)])
 
 
 def _require_reason(reason: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from equipment.testers.handoff_records import Handoff, store
-from equipment.testers.handoff_states import HandoffEvent
+from equipment.testers.handoff_states import HandoffEvent, HandoffState
 from traceability.activities import ActivityKind, Outcome, begin_activity, end_activity, find_activity
 from traceability.database import RecordSession
 from traceability.units import UnitEvent, UnitStatus, advance_unit, find_unit
@@ -20,6 +20,18 @@ _OUTCOMES: Mapping[HandoffEvent, Outcome] = {
     HandoffEvent.ABORT: Outcome.ABORTED,
     HandoffEvent.FAIL: Outcome.FAILED,
 }
+
+
+def move(record: RecordSession, handoff: Handoff, state: HandoffState, why: str = "") -> None:
+    """Put a hand-off into a state, within the act that decided it.
+
+    Raises:
+        Conflict: The database does not have it: the channel is taken.
+    """
+    handoff.state = state
+    handoff.why = why or handoff.why
+    handoff.version += 1
+    store(record, handoff)
 
 
 def follow(record: RecordSession, handoff: Handoff, event: HandoffEvent, at: datetime) -> None:

@@ -1,4 +1,4 @@
-"""Reports of testers in order and once: a number says which is which, a gap is refused, a repetition recognised.
+"""Reports of testers: from the right one, in order and once. A gap is refused, a repetition recognised.
 
 What a report brings about is decided in `handoff`.
 """
@@ -11,11 +11,39 @@ from equipment.testers.contract import EventReport
 from equipment.testers.handoff_records import Handoff, TesterEvent
 from traceability.canonical import canonical_value
 from traceability.database import RecordSession
-from traceability.errors import Conflict, Finding, Refused
+from traceability.errors import Conflict, Finding, NotPermitted, Refused
 
 
 class EventGap(Refused):
     """Reports before this one are missing; the tester sends them again from the one that is named."""
+
+
+def require_tester(record: RecordSession, tester: str) -> None:
+    """Let a token speak only for the tester that its scopes name; people may speak for any.
+
+    Raises:
+        NotPermitted: It names another, or none.
+    """
+    scopes = record.actor.scopes
+    if scopes is not None and f"tester:{tester}" not in scopes:
+        finding = Finding(
+            "tester_scope_missing",
+            f"The token's scopes do not name tester:{tester}.",
+            "Issue a token for this tester.",
+            tester,
+        )
+        raise NotPermitted(f"This token may not speak for {tester}.", [finding])
+
+
+def require_own(handoff: Handoff, tester: str) -> None:
+    """Check that a hand-off is with the tester that speaks of it.
+
+    Raises:
+        Refused: It is with another.
+    """
+    if handoff.tester != tester:
+        message = f"{handoff.uuid} is with {handoff.tester}, not with {tester}."
+        raise Refused(message, [Finding("other_tester", message, "Report it to the right tester.", tester)])
 
 
 def already_taken(record: RecordSession, handoff: Handoff, news: EventReport) -> bool:
