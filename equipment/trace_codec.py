@@ -201,9 +201,9 @@ def decode(
     steps = _unshuffle(decompressor.decompress(payload[: int(lead["length"])]), np.dtype("<i8"), count)
     times = np.cumsum(steps) + lead["first_us"]
     found: dict[int, Series] = {}
-    for entry in entries:
-        number = int(entry["column"])
+    for place, number in enumerate(entries["column"].tolist()):
         if wanted is None or number in wanted:
+            entry = entries[place]
             begin = int(entry["offset"])
             frame = decompressor.decompress(payload[begin : begin + int(entry["length"])])
             found[number] = _decode_column(columns[number], frame, times, entry)
