@@ -291,8 +291,11 @@ def _steps(values: Values, divisor: int) -> NDArray[np.int64] | None:
         scaled = np.rint(wide * divisor)
         if not np.all(np.abs(scaled) < _EXACT_INTEGERS):
             return None
-        back = (scaled / divisor).astype(values.dtype)
-    return scaled.astype(np.int64) if back.tobytes() == values.tobytes() else None
+    # Compared as it will be read: through whole numbers a negative zero has lost its sign.
+    steps = scaled.astype(np.int64)
+    with np.errstate(over="ignore"):
+        back = (steps / divisor).astype(values.dtype)
+    return steps if back.tobytes() == values.tobytes() else None
 
 
 def _decode_column(column: TraceColumn, frame: bytes, times: Times, entry: Any) -> Series:
