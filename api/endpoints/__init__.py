@@ -1,0 +1,1 @@
+"""The HTTP faces of tester endpoints: applications and processes of their own, beside the MES."""
