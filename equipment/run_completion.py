@@ -27,6 +27,7 @@ from equipment.run_records import (
 )
 from equipment.sputter import EQUIPMENT_CLASS as SPUTTER_CLASS
 from equipment.states import RunState
+from equipment.trace_reading import mean_of
 from recipes.control import ControlRecipe
 from traceability.activities import ActivityRow, Outcome, end_activity, find_activity
 from traceability.canonical import canonical_value
@@ -50,6 +51,8 @@ GLOVEBOX = "glovebox"
 
 _WATER_PPM_OF_RESIDUAL_GAS = 1e6
 """What is left in a pumped chamber is taken to be water altogether: the worst case for lithium."""
+
+_BOX_PRESSURE_PA = 101_325.0
 
 
 def complete(record: RecordSession, run: Run, response: JobResponse) -> None:
@@ -163,6 +166,7 @@ def _pressed_pellet(record: RecordSession, run: Run, control: ControlRecipe, act
             if p.quantity is not None
         ],
         incomplete=_incomplete_stroke(run),
+        serial=run.product_serial,
     )
     for position in powder:
         position.result_serial = pellet.serial
@@ -171,6 +175,9 @@ def _pressed_pellet(record: RecordSession, run: Run, control: ControlRecipe, act
 
 def _pressed_stack(record: RecordSession, run: Run, control: ControlRecipe, activity: ActivityRow) -> None:
     parts = [p for p in positions_of(record, run) if p.item_id is not None]
+    for part in parts:
+        if part.use is Use.DISC:
+            _count_press(record, run, part.serial)
     stack = _make(
         record,
         run,
@@ -194,8 +201,12 @@ def _pressed_stack(record: RecordSession, run: Run, control: ControlRecipe, acti
 
 
 def _pressed(record: RecordSession, run: Run, control: ControlRecipe, activity: ActivityRow) -> None:
-    pellet = control.choices["operation"] == PressOperation.PELLET
-    (_pressed_pellet if pellet else _pressed_stack)(record, run, control, activity)
+    (_pressed_pellet if makes_pellet(control) else _pressed_stack)(record, run, control, activity)
+
+
+def makes_pellet(control: ControlRecipe) -> bool:
+    """Whether a pellet comes out of a press run that did not go in."""
+    return control.choices.get("operation") == PressOperation.PELLET
 
 
 _Completion = Callable[[RecordSession, Run, ControlRecipe, ActivityRow], None]
@@ -212,6 +223,7 @@ def _make(
     properties: dict[str, Any],
     sources: Sequence[Source],
     incomplete: str,
+    serial: str = "",
 ) -> Unit:
     """Bring a unit into being; with a reason in `incomplete` it is held from the first moment."""
     unit = create_unit(
@@ -227,6 +239,7 @@ def _make(
         },
         sources=sources,
         happened=True,
+        serial=serial,
     )
     move(record, unit.serial, Atmosphere.GLOVEBOX, GLOVEBOX)
     if incomplete:
@@ -243,20 +256,33 @@ def _wear_target(record: RecordSession, run: Run, target: RunPosition) -> None:
 def _count_chamber(record: RecordSession, run: Run, serial: str) -> None:
     """Count what a disc took up in the chamber, up to its film: it lay bare in what the pumps leave."""
     pressure_pa = run.actual("base_pressure_pa")
-    if run.started_at is None or run.ended_at is None or pressure_pa is None:
+    if pressure_pa is not None:
+        _count(record, run, serial, Atmosphere.CHAMBER, _WATER_PPM_OF_RESIDUAL_GAS, 0.0, pressure_pa)
+
+
+def _count_press(record: RecordSession, run: Run, serial: str) -> None:
+    """Count what a disc took up in the press, by the glovebox's sensors as they stand in the trace."""
+    connection = record.connection()
+    water, oxygen = (mean_of(connection, run.key, tag) for tag in ("glovebox_h2o_ppm", "glovebox_o2_ppm"))
+    if water is not None and oxygen is not None:
+        _count(record, run, serial, Atmosphere.PRESS, max(water, 0.0), max(oxygen, 0.0), _BOX_PRESSURE_PA)
+
+
+def _count(
+    record: RecordSession,
+    run: Run,
+    serial: str,
+    atmosphere: Atmosphere,
+    water_ppm: float,
+    oxygen_ppm: float,
+    pressure_pa: float,
+) -> None:
+    """Count a dose over the run, but for the time that is counted already."""
+    if run.started_at is None or run.ended_at is None:
         return
     start = max(run.started_at, counted_until(record, serial) or run.started_at)
     if start < run.ended_at:
-        count_dose(
-            record,
-            serial,
-            Atmosphere.CHAMBER,
-            start,
-            run.ended_at,
-            water_ppm=_WATER_PPM_OF_RESIDUAL_GAS,
-            oxygen_ppm=0.0,
-            pressure_pa=pressure_pa,
-        )
+        count_dose(record, serial, atmosphere, start, run.ended_at, water_ppm, oxygen_ppm, pressure_pa)
 
 
 def _incomplete_film(run: Run, control: ControlRecipe) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -9,8 +10,11 @@ import pytest
 from sqlmodel import select
 
 from equipment.maintenance import count_wear, find_target, register_target
+from equipment.press import PRESS as PRESS_TABLE
+from equipment.profiles.driver import TagSample
 from equipment.run_records import DeviationGrade, DeviationKind, deviations_of, find_run, positions_of
 from equipment.states import RunState
+from equipment.traces import TraceWriter
 from tests.equipment.line import (
     ABORTED,
     COMPLETED,
@@ -217,6 +221,26 @@ def test_two_discs_and_a_pellet_become_one_stack(line: Line) -> None:
         assert stack.serial in {node.serial for node in trace_forward(record, powder.key)}
 
 
+def test_discs_take_the_dose_of_the_box_while_they_are_pressed(line: Line, clock: ManualClock) -> None:
+    discs = line.discs(2)
+    stroke = line.finish(PRESS, line.pellet(), GOOD_STROKE)
+    with line.database.read() as record:
+        (pellet,) = results(record, stroke, "powder")
+    serial = line.plan(PRESS, line.stack(pellet.serial, discs, "LI-DISC-10"))
+    line.start(serial)
+    writer = TraceWriter(line.database, line.run(serial).key, PRESS_TABLE)
+    for name, values in (("glovebox_h2o_ppm", (0.05, 0.15)), ("glovebox_o2_ppm", (0.4, 0.6))):
+        writer.append([TagSample(name, value, clock.now()) for value in values])
+    writer.seal()
+    clock.advance(minutes=10)
+    line.observe(serial, RUNNING, lasting=timedelta(minutes=10))
+    line.observe(serial, COMPLETED, GOOD_STROKE, lasting=timedelta(minutes=10))
+    with line.database.read() as record:
+        found = exposure_of(record, discs[0])
+    assert found.water_pa_s == pytest.approx(0.1e-6 * 101_325 * 600)
+    assert found.oxygen_pa_s == pytest.approx(0.5e-6 * 101_325 * 600)
+
+
 def test_a_hold_that_comes_during_the_run_does_not_lose_the_run_but_follows_the_discs(line: Line) -> None:
     discs = line.discs(1)
     serial = line.plan(SPUTTER, line.film(discs))
@@ -262,6 +286,18 @@ def test_a_completion_that_cannot_be_stored_leaves_no_half_of_it(
     assert line.observe(serial, COMPLETED, GOOD_FILM) is RunState.COMPLETED
     with line.database.read() as record:
         assert len(results(record, serial)) == 2
+
+
+def test_an_end_that_many_tell_at_once_is_completed_once(line: Line) -> None:
+    serial = line.plan(SPUTTER, line.film(line.discs(2)))
+    line.start(serial)
+    line.observe(serial, RUNNING)
+    with ThreadPoolExecutor(6) as pool:
+        states = list(pool.map(lambda _: line.observe(serial, COMPLETED, GOOD_FILM), range(6)))
+    assert set(states) == {RunState.COMPLETED}
+    with line.database.read() as record:
+        assert len(record.exec(select(Unit).where(Unit.kind == ItemKind.COATED_DISC)).all()) == 2
+        assert find_target(record, line.target).runs == 1
 
 
 def test_a_target_at_the_end_of_its_life_says_so(line: Line) -> None:
