@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Engine, create_engine, event, inspect
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import UOWTransaction
@@ -30,6 +30,9 @@ from traceability.events import Publisher
 _log = structlog.get_logger(__name__)
 
 _WRITE = "argonaut_write"
+
+IDLE_TRANSACTION_MS = 5_000
+"""How long a transaction on PostgreSQL may wait for its own process before the server ends it."""
 
 
 class RecordSession(Session):
@@ -219,7 +222,20 @@ def make_engine(url: str) -> Engine:
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=20)
+    # A process that is stopped in the middle of a transaction must not keep its locks from all others.
+    give_up = f"-c idle_in_transaction_session_timeout={IDLE_TRANSACTION_MS}"
+    engine = create_engine(
+        parsed, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args={"options": give_up}
+    )
+    event.listen(engine, "handle_error", _tell_disconnects_alike, retval=True)
+    return engine
+
+
+def _tell_disconnects_alike(context: ExceptionContext) -> BaseException | None:
+    """A connection that the server has ended is an `OperationalError`, whatever class its driver gives it."""
+    if context.is_disconnect and not isinstance(context.sqlalchemy_exception, OperationalError):
+        return OperationalError(context.statement, context.parameters, context.original_exception)
+    return None
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _: object) -> None:

@@ -6,10 +6,12 @@ Processes are forked from a server that has everything imported already, so that
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import multiprocessing
 import os
 import signal
+import sqlite3
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -48,9 +50,38 @@ async def kill(process: ForkServerProcess) -> None:
 
 
 async def stop(process: ForkServerProcess) -> None:
-    """Ask it to come to its end and wait until it has."""
-    process.terminate()
-    await asyncio.to_thread(process.join, 10)
+    """Ask it to come to its end, also when it is stopped, and wait until it has."""
+    if process.is_alive():
+        os.kill(process.pid or 0, signal.SIGCONT)
+        process.terminate()
+        await asyncio.to_thread(process.join, 5)
+    await kill(process)
+
+
+async def freeze(process: ForkServerProcess, url: str) -> None:
+    """SIGSTOP, but not in the middle of a transaction on SQLite.
+
+    SQLite's lock belongs to the process: while its holder stands still nobody else can write at all, and nothing
+    that another process does could change that.
+    """
+    while True:
+        os.kill(process.pid or 0, signal.SIGSTOP)
+        if await asyncio.to_thread(_writable, url):
+            return
+        os.kill(process.pid or 0, signal.SIGCONT)
+        await asyncio.sleep(0.05)
+
+
+def _writable(url: str) -> bool:
+    if not url.startswith("sqlite"):
+        return True
+    with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=0.3)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        connection.rollback()
+        return True
 
 
 def _run(url: str, clock_path: Path, port: int, holder: str, at_step: str, then: str, journal: Path | None) -> None:
@@ -63,6 +94,8 @@ def _run(url: str, clock_path: Path, port: int, holder: str, at_step: str, then:
         if step != at_step or done:
             return
         done = True
+        while then == STOP and not _writable(url):
+            pass
         os.kill(os.getpid(), signal.SIGKILL if then == DIE else signal.SIGSTOP)
 
     async def drive() -> None:
