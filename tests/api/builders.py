@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -51,7 +52,7 @@ class Lab:
 
     def __init__(self, service: Service, sign_in: Callable[[str], TestClient], password: str) -> None:
         self.service = service
-        self.olga, self.emil, self.quentin = (sign_in(name) for name in ("olga", "emil", "quentin"))
+        self._sign_in = sign_in
         self._password = password
         with service.database.write(LINE) as record:
             for name, equipment_class in ((SPUTTER, SPUTTER_CLASS), (PRESS, PRESS_CLASS)):
@@ -61,6 +62,21 @@ class Lab:
             material = {"code": code, "name": code, "kind": kind, "unit": unit, "properties": properties}
             made(self.emil, "/materials", material)
         self.emil.post(f"{V1}/library:import")
+
+    @cached_property
+    def olga(self) -> TestClient:
+        """The operator."""
+        return self._sign_in("olga")
+
+    @cached_property
+    def emil(self) -> TestClient:
+        """The engineer."""
+        return self._sign_in("emil")
+
+    @cached_property
+    def quentin(self) -> TestClient:
+        """QA."""
+        return self._sign_in("quentin")
 
     def lot(self, code: str, quantity: str = "20", unit: str = "piece", *, released: bool = True, **more: Any) -> str:
         """The serial of a received lot, released by QA unless it is to stay in quarantine."""

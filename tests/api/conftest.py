@@ -60,9 +60,10 @@ def service(database_url: str, tmp_path: Path, password_hash: bytes) -> Iterator
 @pytest.fixture
 def sign_in(service: Service) -> SignIn:
     """Gives a client that acts as the named person."""
+    app = create_app(service)
 
     def signed_in(name: str) -> TestClient:
-        client = TestClient(create_app(service), base_url="https://testserver", raise_server_exceptions=False)
+        client = TestClient(app, base_url="https://testserver", raise_server_exceptions=False)
         answer = client.post("/api/v1/sessions", json={"name": name, "password": PASSWORD})
         assert answer.status_code == 201, answer.text
         client.cookies.clear()
