@@ -16,13 +16,14 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import bench_audit, bench_genealogy, bench_traces
+from tests.benchmarks import bench_audit, bench_genealogy, bench_http, bench_traces
 from tests.benchmarks.figures import Benchmark, Figure, Scale
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     "genealogy": bench_genealogy.measure,
     "audit": bench_audit.measure,
     "traces": bench_traces.measure,
+    "http": bench_http.measure,
 }
 QUICK = 0.05
 
