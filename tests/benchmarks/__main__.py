@@ -16,7 +16,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import bench_audit, bench_genealogy, bench_http, bench_traces
+from tests.benchmarks import bench_audit, bench_genealogy, bench_http, bench_opcua, bench_traces
 from tests.benchmarks.figures import Benchmark, Figure, Scale
 
 BENCHMARKS: Mapping[str, Benchmark] = {
@@ -24,6 +24,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "audit": bench_audit.measure,
     "traces": bench_traces.measure,
     "http": bench_http.measure,
+    "opcua": bench_opcua.measure,
 }
 QUICK = 0.05
 

@@ -7,12 +7,9 @@ a time. The service does all that it always does, authentication against the dat
 from __future__ import annotations
 
 import asyncio
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +18,7 @@ import numpy as np
 from api.auth import open_session
 from equipment.traces import microseconds
 from tests.benchmarks.figures import Figure, Measure, Scale, medians
+from tests.benchmarks.processes import server_process
 from tests.benchmarks.recording import PRESSURE, open_record, plan_runs, record_trace, telemetry
 from tests.equipment.line import SPUTTER
 from traceability.acts import Role, system_actor
@@ -30,8 +28,6 @@ from traceability.users import create_user
 ORDINARY_GOAL = 0.08
 HOT_GOAL = 0.21
 CONNECTIONS = 8
-_ROOT = Path(__file__).parents[2]
-_START_WITHIN_S = 60.0
 _PASSWORD = "copper kettle seven"
 
 
@@ -52,8 +48,7 @@ def measure(scale: Scale) -> Iterator[Figure]:
     token = _sign_in(database)
     database.close()
     with ExitStack() as stack:
-        product = stack.enter_context(_server("product", scale.folder))
-        raw = stack.enter_context(_server("raw", scale.folder))
+        product, raw = (stack.enter_context(_server(kind, scale.folder)) for kind in ("product", "raw"))
         for read in reads:
             value, limit = medians(
                 scale.size(7, 1),
@@ -90,33 +85,8 @@ def _sign_in(database: Database) -> str:
     return open_session(database, "olga", _PASSWORD, "127.0.0.1", 1.0).secret
 
 
-@contextmanager
-def _server(kind: str, folder: Path) -> Iterator[int]:
-    """The port of a server process, which is ended afterwards."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = int(listener.getsockname()[1])
-    command = [sys.executable, "-m", "tests.benchmarks.http_server", kind, str(folder), str(port)]
-    with (folder / f"{kind}.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=_ROOT, stdout=log, stderr=log)
-    try:
-        _wait_for(process, port, folder / f"{kind}.log")
-        yield port
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    give_up = time.monotonic() + _START_WITHIN_S
-    while time.monotonic() < give_up and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1.0).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError(f"the server did not start:\n{log.read_text()}")
+def _server(kind: str, folder: Path) -> AbstractContextManager[int]:
+    return server_process("tests.benchmarks.http_server", folder / f"{kind}.log", kind, str(folder))
 
 
 def _rate(port: int, path: str, headers: Mapping[str, str], seconds: float) -> Measure:
