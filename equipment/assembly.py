@@ -17,6 +17,7 @@ from typing import Any
 from sqlmodel import col, select
 
 from equipment.ready import wait_findings
+from equipment.tool_classes import GLOVEBOX
 from recipes.routes import BomLine, LoggedValue, Route, RouteStep, log_findings
 from traceability.activities import ActivityKind, Outcome, begin_activity, end_activity
 from traceability.database import RecordSession
@@ -31,7 +32,6 @@ from traceability.measurements import Measurement, record_measurement
 from traceability.quantities import Quantity, plain
 from traceability.units import Source, Unit, create_unit, find_unit, lock_units
 
-GLOVEBOX = "glovebox"
 _ELECTRODES = (ItemKind.DISC, ItemKind.COATED_DISC)
 _LIMITS = frozenset({"log_out_of_limits"})
 

@@ -27,6 +27,7 @@ from equipment.run_records import (
 )
 from equipment.sputter import EQUIPMENT_CLASS as SPUTTER_CLASS
 from equipment.states import RunState
+from equipment.tool_classes import GLOVEBOX
 from equipment.trace_reading import mean_of
 from recipes.control import ControlRecipe
 from traceability.activities import ActivityRow, Outcome, end_activity, find_activity
@@ -46,9 +47,6 @@ _OUTCOMES: Mapping[RunState, Outcome] = {
     RunState.STOPPED: Outcome.STOPPED,
     RunState.ABORTED: Outcome.ABORTED,
 }
-GLOVEBOX = "glovebox"
-"""Where things are after a run: both tools open into the same box."""
-
 _WATER_PPM_OF_RESIDUAL_GAS = 1e6
 """What is left in a pumped chamber is taken to be water altogether: the worst case for lithium."""
 

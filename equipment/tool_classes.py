@@ -24,6 +24,9 @@ ATMOSPHERES: Mapping[str, Atmosphere] = {
 }
 """What surrounds a thing that lies in the tool."""
 
+GLOVEBOX = "glovebox"
+"""Where things are before and after a run: all tools open into the same box."""
+
 
 def tag_table(equipment_class: str) -> TagTable:
     """The tag table of a class of equipment.
