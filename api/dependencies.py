@@ -13,8 +13,8 @@ from traceability.acts import Actor, Role
 from traceability.errors import Finding, InvalidInput, NotPermitted
 
 
-def service_of(request: Request) -> Service:
-    """The service that this application serves."""
+async def service_of(request: Request) -> Service:
+    """The service that this application serves. Waits for nothing: `async` keeps it from taking a thread."""
     service: Service = request.app.state.service
     return service
 
