@@ -6,6 +6,8 @@ read from files, so that they show in no process list.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -57,3 +59,13 @@ class Settings(BaseSettings):
         """How tester endpoints reach the service."""
         scheme = "https" if self.tls_certificate else "http"
         return (self.public_url or f"{scheme}://{self.host}:{self.port}").rstrip("/")
+
+
+def child_environment(settings: Mapping[str, object]) -> dict[str, str]:
+    """This process's environment for a child of it, with settings of ours in place of those it has.
+
+    Args:
+        settings: Values by the name of the setting, e.g. `{"port": 8000}`.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ARGONAUT_")}
+    return inherited | {f"ARGONAUT_{name.upper()}": str(value) for name, value in settings.items()}

@@ -47,6 +47,7 @@ class Run(SQLModel, table=True):
         interrupted: The process was interrupted; stays set for ever.
         started_at, ended_at: By the tool's own stamps, domain time.
         actuals: Results by name, `{value, unit}`, as the tool told them at the end.
+        product_serial: Serial that what it makes will have, where the tool is told it before (a pellet).
         epoch: Lease epoch under which it was started.
         why: Reason of a failed, withdrawn or unknown run.
     """
@@ -74,6 +75,7 @@ class Run(SQLModel, table=True):
     started_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
     ended_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
     actuals: dict[str, Any] = Field(default_factory=dict, sa_column=Column(CanonicalJson, nullable=False))
+    product_serial: str = ""
     why: str = ""
 
     @property

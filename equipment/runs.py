@@ -15,7 +15,7 @@ from equipment.commands import CommandIntent, CommandVerb, request_command
 from equipment.dispatch import blockers
 from equipment.jobs import JobOrder, JobResponse, MaterialRequirement, Parameter
 from equipment.orders import find_order
-from equipment.run_completion import complete, release_unused
+from equipment.run_completion import complete, makes_pellet, release_unused
 from equipment.run_records import (
     DeviationGrade,
     DeviationKind,
@@ -36,7 +36,7 @@ from traceability.activities import Outcome, begin_activity, end_activity, find_
 from traceability.database import RecordSession
 from traceability.errors import Finding, InvalidInput, refuse_for
 from traceability.exposure import move
-from traceability.items import look_up
+from traceability.items import ItemKind, look_up, reserve_serial
 from traceability.quantities import plain
 from traceability.units import UnitEvent, UnitStatus, advance_unit, find_unit
 
@@ -85,6 +85,7 @@ def plan_run(record: RecordSession, *, tool: str, control_recipe: ControlRecipe,
             control_hash=control_recipe.content_hash(),
             experiment=control_recipe.experiment,
             simulated=found.simulated,
+            product_serial=reserve_serial(record, ItemKind.PELLET) if makes_pellet(control_recipe) else "",
             planned_by=record.actor.name,
             planned_at=record.clock.now(),
         )
@@ -156,6 +157,7 @@ def build_order(record: RecordSession, run_serial: str, epoch: int) -> JobOrder:
     run = find_run(record, run_serial)
     control = ControlRecipe.from_canonical(run.control_recipe)
     known = {parameter.name: parameter for parameter in tag_table(run.equipment_class).job_parameters}
+    made = [MaterialRequirement(run.product_serial, use=Use.PELLET)] if run.product_serial else []
     return JobOrder(
         job_id=run.serial,
         work_master=run.work_master,
@@ -164,15 +166,18 @@ def build_order(record: RecordSession, run_serial: str, epoch: int) -> JobOrder:
             for given in control.job_parameters()
             if given.name in known
         ),
-        materials=tuple(
-            MaterialRequirement(
-                serial=position.serial,
-                use=position.use,
-                position=position.position,
-                quantity=None if position.quantity is None else plain(position.quantity),
-                unit=position.unit,
-            )
-            for position in positions_of(record, run)
+        materials=(
+            *made,
+            *(
+                MaterialRequirement(
+                    serial=position.serial,
+                    use=position.use,
+                    position=position.position,
+                    quantity=None if position.quantity is None else plain(position.quantity),
+                    unit=position.unit,
+                )
+                for position in positions_of(record, run)
+            ),
         ),
         epoch=epoch,
         description=control.master.title,

@@ -74,10 +74,16 @@ class Item(SQLModel, table=True):
 make_append_only(SQLModel.metadata.tables["items"])
 
 
-def create_items(record: RecordSession, kind: ItemKind, count: int = 1) -> list[Item]:
-    """Bring things into being; call within the act that makes them."""
+def reserve_serial(record: RecordSession, kind: ItemKind) -> str:
+    """A serial for a thing that does not exist yet, because a tool must be told it before."""
+    return next_serial(record, kind.prefix)
+
+
+def create_items(record: RecordSession, kind: ItemKind, count: int = 1, *, serial: str = "") -> list[Item]:
+    """Bring things into being; call within the act that makes them. One thing may have a reserved `serial`."""
     now = record.clock.now()
-    items = [Item(serial=next_serial(record, kind.prefix), kind=kind, created_at=now) for _ in range(count)]
+    serials = [serial] if serial else [next_serial(record, kind.prefix) for _ in range(count)]
+    items = [Item(serial=serial, kind=kind, created_at=now) for serial in serials]
     record.add_all(items)
     record.flush()
     return items

@@ -240,6 +240,7 @@ def create_unit(
     location: str = "",
     sources: Sequence[Source] = (),
     happened: bool = False,
+    serial: str = "",
 ) -> Unit:
     """Make a unit of its sources: they are used up or drawn from, and the genealogy says so.
 
@@ -253,6 +254,7 @@ def create_unit(
         sources: What it is made of.
         happened: A tool has made it already: that a source was held, expired or put in quarantine meanwhile does
             not undo that. A hold goes on to what was made.
+        serial: Reserved before (`items.reserve_serial`); a fresh one if empty.
 
     Raises:
         Refused: A source is unknown, held, expired, in quarantine, used already, of a kind that does not belong in,
@@ -268,7 +270,7 @@ def create_unit(
         if happened:
             findings = [finding for finding in findings if finding.code not in _TOO_LATE]
         refuse_for(f"The {kind} can't be made.".replace("_", " "), findings)
-        (item,) = create_items(record, kind)
+        (item,) = create_items(record, kind, serial=serial)
         for source in sources:
             source_id = items[source.serial].key
             if source_id in lots and source.quantity is not None:

@@ -76,15 +76,17 @@ def simulate(
     ),
     clock: ClockFile = None,
     seed: Annotated[int, typer.Option(help="Of the whole line: the same seed, the same line.")] = 1,
-    tool: Annotated[list[str] | None, typer.Option(help="Only this tool; several.")] = None,
+    tools: Annotated[bool, typer.Option("--tools", help="Only the tools.")] = False,
+    testers: Annotated[bool, typer.Option("--testers", help="Only the testers.")] = False,
     certificates: Annotated[Path | None, typer.Option(help="Folder with keys of tools that encrypt.")] = None,
 ) -> None:
-    """Run the simulated tools that the line file names, at the addresses it names."""
+    """Run the simulated tools and testers that the line file names, at the addresses it names."""
     settings = Settings()
     set_up_logs(settings)
     config = load_line(line or settings.line_file)
     domain: Clock = PiecewiseClock(clock) if clock else SystemClock()
-    servers = tool_servers(config, domain, state, seed=seed, certificates=certificates, only=tool or ())
+        time.sleep(300)
+    servers = tool_servers(config, domain, state, seed=seed, certificates=certificates)
     for server in servers:
         out.print(f"simulating {server.endpoint}", highlight=False)
     _run(serve_tools(*servers))

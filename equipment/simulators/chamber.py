@@ -99,7 +99,7 @@ def ring_source(radius_mm: float, distance_mm: float, ring_mm: float) -> float:
     off_axis = (radius_mm / distance_mm) ** 2
     ring = (ring_mm / distance_mm) ** 2
     spread = ((1.0 - off_axis + ring) ** 2 + 4.0 * off_axis) ** 1.5
-    return (1.0 + off_axis + ring) / spread / distance_mm**2
+    return float((1.0 + off_axis + ring) / spread / distance_mm**2)
 
 
 def non_uniformity(diameter_mm: float, distance_mm: float, ring_mm: float, rings: int = 400) -> float:
@@ -142,7 +142,7 @@ def growth_nm_per_min(
     )
     power = (power_w / physics.power_w) ** physics.power_exponent
     worn = erosion(energy_kwh, physics) / erosion(0.0, physics)
-    return physics.rate_nm_per_min * power * through_gas * geometry * worn
+    return float(physics.rate_nm_per_min * power * through_gas * geometry * worn)
 
 
 def film_density_g_per_cm3(physics: ChamberPhysics, pressure_pa: float) -> float:

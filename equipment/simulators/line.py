@@ -6,7 +6,7 @@ of tool is simulated by which plant is known here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from equipment.line_config import LineConfig, SecurityMode, ToolConfig
@@ -39,7 +39,6 @@ def tool_servers(
     *,
     seed: int = 1,
     certificates: Path | None = None,
-    only: Iterable[str] = (),
 ) -> list[ToolServer]:
     """The servers of a line, not yet started.
 
@@ -49,17 +48,14 @@ def tool_servers(
         state_folder: Where the tools keep their state.
         seed: Of the whole line; each tool has its own, derived from it.
         certificates: Folder with `<tool>.pem` and `<tool>.key.pem` of tools that encrypt.
-        only: Names of tools; all if empty.
 
     Raises:
         InvalidInput: A class of tool has no plant, or a tool that encrypts has no key.
     """
-    chosen = set(only)
     state_folder.mkdir(parents=True, exist_ok=True)
     return [
         _tool_server(tool, line.site, clock, state_folder, seed + number, certificates)
         for number, tool in enumerate(line.tools)
-        if not chosen or tool.name in chosen
     ]
 
 
