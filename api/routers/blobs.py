@@ -15,8 +15,6 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from api.dependencies import CurrentActor, Served
-from api.service import Service
-from traceability.attachments import AttachmentStore
 from traceability.errors import Finding, InvalidInput
 
 router = APIRouter(tags=["blobs"])
@@ -41,11 +39,6 @@ class BlobView(BaseModel):
     size: int
 
 
-def attachment_store(service: Service) -> AttachmentStore:
-    """The store of raw files."""
-    return AttachmentStore(service.settings.attachments_folder, service.settings.max_upload_mb << 20)
-
-
 @router.put(
     "/blobs/{sha256}",
     status_code=201,
@@ -65,14 +58,14 @@ async def put_blob(sha256: Sha256, request: Request, service: Served, actor: Cur
     if int(request.headers.get("content-length", "0") or 0) > limit:
         raise _too_large(limit)
     body = _Body(request.stream(), sha256, limit)
-    stored = await run_in_threadpool(attachment_store(service).put, cast("BinaryIO", body))
+    stored = await run_in_threadpool(service.attachments.put, cast("BinaryIO", body))
     return BlobView(sha256=stored.sha256, size=stored.size)
 
 
 @router.get("/blobs/{sha256}", response_class=StreamingResponse)
 def get_blob(sha256: Sha256, service: Served, actor: CurrentActor) -> Response:
     """Download a file."""
-    file = attachment_store(service).open(sha256)
+    file = service.attachments.open(sha256)
 
     def chunks() -> Iterator[bytes]:
         with file:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -18,7 +15,7 @@ from api.idempotency import etag_of
 from api.pages import Cursor, Limit, Page, page_of
 from api.service import Service
 from api.views import Body, Reason, Serial, View
-from equipment.line_config import TesterConfig, load_line
+from equipment.line_config import TesterConfig
 from equipment.testers import handoff as handoffs
 from equipment.testers.completion import current_result
 from equipment.testers.contract import EventReport, Offer
@@ -34,7 +31,7 @@ router = APIRouter(tags=["testers"])
 class NewHandoff(Body):
     """A finished, screened cell for a tester. What it is made of, its area and its masses come from its genealogy."""
 
-    cell_serial: Serial = Field(examples=["CEL-000042-7"])
+    cell: Serial = Field(examples=["CEL-000042-7"])
     tester: str = Field(max_length=40, examples=["LAND1"])
     protocol: str = Field(
         max_length=60, description="`id` for the effective version, or `id/version`.", examples=["PT-SYM-01-01"]
@@ -191,7 +188,7 @@ def list_testers(service: Served, actor: CurrentActor) -> list[TesterView]:
             occupied=on_channels.count(tester.name),
             waiting=counts.get(tester.name, 0),
         )
-        for tester in testers_of(service)
+        for tester in service.line.testers
     ]
 
 
@@ -209,7 +206,7 @@ def list_handoffs(
     actor: CurrentActor,
     tester: Annotated[str | None, Query(max_length=40)] = None,
     state: HandoffState | None = None,
-    cell_serial: Annotated[str | None, Query(max_length=40)] = None,
+    cell: Annotated[str | None, Query(max_length=40)] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[HandoffView]:
@@ -219,8 +216,8 @@ def list_handoffs(
         query = query.where(Handoff.tester == tester)
     if state is not None:
         query = query.where(Handoff.state == state)
-    if cell_serial is not None:
-        query = query.where(Handoff.cell_serial == cell_serial)
+    if cell is not None:
+        query = query.where(Handoff.cell_serial == cell)
     with service.database.read() as record:
         return page_of(record, query, col(Handoff.id), HandoffView.of, cursor=cursor, limit=limit)
 
@@ -232,7 +229,7 @@ def offer_cell(body: NewHandoff, service: Served, act: Act) -> Response:
     with act.write() as record:
         row = handoffs.offer(
             record,
-            cell_serial=body.cell_serial,
+            cell_serial=body.cell,
             tester=tester,
             protocol=body.protocol,
             callback=f"{service.settings.callback_url}/api/v1",
@@ -250,6 +247,13 @@ def show_handoff(uuid: str, service: Served, actor: CurrentActor, response: Resp
         row = find_handoff(record, uuid)
         response.headers["ETag"] = etag_of(row.version)
         return _detail(record, row)
+
+
+@router.get("/handoffs/{uuid}/results")
+def list_handoff_results(uuid: str, service: Served, actor: CurrentActor) -> list[ResultView]:
+    """The files of a hand-off, oldest first."""
+    with service.database.read() as record:
+        return [ResultView.of_result(row) for row in results_of(record, find_handoff(record, uuid))]
 
 
 @router.post("/handoffs/{uuid}:cancel", response_model=HandoffView)
@@ -302,27 +306,17 @@ def report_event(tester: str, uuid: str, body: EventReport, service: Served, act
         return act.answer(HandoffView.of(row), version=row.version)
 
 
-def testers_of(service: Service) -> Sequence[TesterConfig]:
-    """The testers of the line."""
-    return _testers(service.settings.line_file)
-
-
 def tester_of(service: Service, name: str) -> TesterConfig:
     """The tester of that name.
 
     Raises:
         NotFound: The line has none.
     """
-    for tester in testers_of(service):
+    for tester in service.line.testers:
         if tester.name == name:
             return tester
-    names = ", ".join(tester.name for tester in testers_of(service)) or "none"
+    names = ", ".join(tester.name for tester in service.line.testers) or "none"
     raise NotFound(f"The line has no tester {name!r}; it has {names}.")
-
-
-@lru_cache(maxsize=8)
-def _testers(line_file: Path) -> Sequence[TesterConfig]:
-    return load_line(line_file).testers
 
 
 def _detail(record: RecordSession, row: Handoff) -> HandoffDetail:

@@ -10,7 +10,6 @@ from sqlmodel import col, select
 from api.dependencies import Act, CurrentActor, Served
 from api.idempotency import etag_of
 from api.pages import Cursor, Limit, Page, page_of
-from api.routers.blobs import attachment_store
 from api.routers.handoffs import ResultView, tester_of
 from api.service import Service
 from api.views import Reason
@@ -32,7 +31,7 @@ def report_result(tester: str, uuid: str, body: ResultReport, service: Served, a
     with service.database.read() as record:
         handoff = find_handoff(record, uuid)
     # A large file takes seconds to read, and nobody else can write to the record during a transaction.
-    read = examine(attachment_store(service).open(body.blob), body.file_name, handoff, is_final=body.is_final)
+    read = examine(service.attachments.open(body.blob), body.file_name, handoff, is_final=body.is_final)
     with act.write() as record:
         row = ingest.receive(record, tester, uuid, body, stored, read)
         view = ResultView.of_result(row)
@@ -44,7 +43,7 @@ def list_results(
     service: Served,
     actor: CurrentActor,
     status: ResultStatus | None = None,
-    cell_serial: Annotated[str | None, Query(max_length=40)] = None,
+    cell: Annotated[str | None, Query(max_length=40)] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[ResultView]:
@@ -52,9 +51,9 @@ def list_results(
     query = select(TesterResult)
     if status is not None:
         query = query.where(TesterResult.status == status)
-    if cell_serial is not None:
+    if cell is not None:
         query = query.join(Handoff, col(Handoff.id) == col(TesterResult.handoff_id))
-        query = query.where(Handoff.cell_serial == cell_serial)
+        query = query.where(Handoff.cell_serial == cell)
     with service.database.read() as record:
         return page_of(record, query, col(TesterResult.id), ResultView.of_result, cursor=cursor, limit=limit)
 
@@ -92,5 +91,5 @@ def _stored(service: Service, sha256: str) -> Stored:
     Raises:
         NotFound: It was not.
     """
-    with attachment_store(service).open(sha256) as file:
+    with service.attachments.open(sha256) as file:
         return Stored(sha256, file.seek(0, 2))
