@@ -57,7 +57,7 @@ def test_the_last_result_ends_the_handoff_and_its_figures_become_measurements(ce
         }
         files = attachments_of(record, handoff.cell_serial)
     assert measured["cycle_count"].value == 30
-    assert measured["survived_h"].value == pytest.approx(HOURS, abs=0.01)
+    assert measured["survived_h"].value == pytest.approx(HOURS, abs=0.25)
     assert "censored" in measured["survived_h"].method
     # 200 nm: an overpotential of some 200 mV at 0.1 mA/cm² is some 2000 Ω cm².
     assert measured["area_specific_resistance_ohm_cm2"].value == pytest.approx(2000, rel=0.3)
