@@ -18,7 +18,7 @@ from equipment.journal import CommandJournal
 from equipment.lease import TTL_S, LeaseKeeper
 from equipment.line_config import LineConfig, SecurityConfig, SecurityMode, ToolConfig
 from equipment.opcua.security import CertificatePair, ToolSecurity
-from equipment.profiles.driver import TagSample, ToolDriver
+from equipment.profiles.driver import AlarmEvent, TagSample, ToolDriver
 from equipment.profiles.job_control import JobControlDriver
 from equipment.supervisor import Supervisor
 from equipment.tool_link import ToolLink
@@ -126,6 +126,14 @@ class LineController:
             LookupError: The line has no such tool.
         """
         return self._supervisors[tool].values
+
+    def alarms(self, tool: str) -> Mapping[str, AlarmEvent]:
+        """Every alarm of a tool as last heard, by name.
+
+        Raises:
+            LookupError: The line has no such tool.
+        """
+        return self._supervisors[tool].alarms
 
     def stop(self) -> None:
         """Let `run` come to its end. To be called on the event loop."""

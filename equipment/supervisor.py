@@ -140,10 +140,10 @@ class Supervisor:
                 if self._lease.grant is None:
                     self._become(LinkState.WAITING, self._why)
                 grant = await self._lease.taken()
-                began_s = elapsed_s()
                 self._become(LinkState.CONNECTING, self._why)
+                self._beat_s = None
                 error = await self._connection(grant)
-                if self._state is LinkState.ONLINE and elapsed_s() - began_s > BACKOFF_S[1]:
+                if self._was_heard:
                     pause_s = BACKOFF_S[0]
                 await self._went(error)
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # nosec B311 - jitter, no secret
@@ -152,6 +152,10 @@ class Supervisor:
             self._become(LinkState.STOPPED, "")
             with contextlib.suppress(StorageFailed):
                 await self._follower.release()
+
+    @property
+    def _was_heard(self) -> bool:
+        return self._beat_s is not None
 
     async def _connection(self, grant: Grant) -> Exception:
         """One connection from its making to its end; answers with what ended it."""
@@ -171,7 +175,7 @@ class Supervisor:
                     self._serve_commands(driver),
                     self._observe_runs(driver),
                 ):
-                    group.create_task(work)
+                    group.create_task(self._until_it_fails(work))
         except ExceptionGroup as several:
             return _first(several)
         except Exception as error:  # noqa: BLE001 - whatever it is, this connection is over and the next is tried
@@ -182,6 +186,15 @@ class Supervisor:
                 async with asyncio.timeout(_DISCONNECT_WITHIN_S):
                     await driver.disconnect()
         return LinkLost("the connection was given up")
+
+    async def _until_it_fails(self, work: Awaitable[None]) -> None:
+        """Tell at once that the link is gone, before what hangs on it is taken down."""
+        try:
+            await work
+        except Exception as error:
+            if self._state is LinkState.ONLINE:
+                self._become(_state_after(error), _why(error))
+            raise
 
     async def _take_over(self, driver: ToolDriver, grant: Grant) -> None:
         try:
@@ -198,7 +211,6 @@ class Supervisor:
         self._simulated = bool(tags["simulated"].value)
         self._connections += 1
         self._alarms.clear()
-        self._beat_s = None
         self._become(LinkState.ONLINE, "")
 
     async def _went(self, error: Exception) -> None:
@@ -206,9 +218,8 @@ class Supervisor:
         if not isinstance(error, EquipmentError | TimeoutError):
             _log.error("link_failed", tool=self.tool, exc_info=error)
         self._follower.hand_over()
-        why = str(error) or type(error).__name__
-        person_needed = isinstance(error, SecurityRefused | TagMismatch)
-        self._become(LinkState.REFUSED if person_needed else LinkState.OFFLINE, why)
+        why = _why(error)
+        self._become(_state_after(error), why)
         _log.warning("link_lost", tool=self.tool, cause=why)
         if isinstance(error, LeaseLost) and self._lease.grant is None:
             with contextlib.suppress(StorageFailed):
@@ -378,6 +389,14 @@ class Supervisor:
             except StorageFailed as error:
                 _log.warning("storage_waits", tool=self.tool, cause=error.message)
                 await asyncio.sleep(_STORAGE_RETRY_S)
+
+
+def _state_after(error: Exception) -> LinkState:
+    return LinkState.REFUSED if isinstance(error, SecurityRefused | TagMismatch) else LinkState.OFFLINE
+
+
+def _why(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:
