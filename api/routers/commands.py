@@ -6,8 +6,11 @@ the record can't name just now, and even when it can't keep them: then they go o
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import Field
@@ -25,6 +28,11 @@ from traceability.acts import Actor, Role
 from traceability.errors import InvalidInput, StorageFailed
 
 router = APIRouter(tags=["commands"])
+
+STOP_WITHIN_S = 2.0
+"""Real seconds that a Stop waits for the database before it goes out by the journal."""
+
+Answer = TypeVar("Answer")
 
 
 class CommandView(View):
@@ -67,7 +75,7 @@ class StopView(View):
 def stopping_actor(request: Request, service: Served) -> Actor:
     """Who stops: the person signed in, or, while the record can't say who that is, whoever is at the terminal."""
     try:
-        return actor_of_request(service.database, request)
+        return _in_time(partial(actor_of_request, service.database, request))
     except StorageFailed:
         if not secret_of(request):
             raise
@@ -140,15 +148,7 @@ def _asked(act: Acting, serial: str, verb: CommandVerb, reason: str) -> Response
 
 def _stopped(act: Acting, service: Service, serial: str, verb: CommandVerb, body: StopBody) -> Response:
     try:
-        with act.write() as record:
-            intent = command_run(record, serial, verb, reason=body.reason, expected_version=act.if_match)
-            view = StopView(
-                way="record",
-                command=CommandView.of(intent),
-                journal_key=None,
-                message=f"{verb.capitalize()} is asked for; the tool has not confirmed it yet.",
-            )
-            return act.answer(view, status=202, location=f"/api/v1/commands/{intent.serial}")
+        return _in_time(partial(_recorded, act, serial, verb, body.reason))
     except StorageFailed as error:
         entry = _journaled(act, service, serial, verb, body)
         view = StopView(
@@ -158,6 +158,35 @@ def _stopped(act: Acting, service: Service, serial: str, verb: CommandVerb, body
             message=f"{error.message} {verb.capitalize()} goes out to {entry.tool} by the journal all the same.",
         )
         return Response(view.model_dump_json(), 202, media_type="application/json")
+
+
+def _recorded(act: Acting, serial: str, verb: CommandVerb, reason: str) -> Response:
+    with act.write() as record:
+        intent = command_run(record, serial, verb, reason=reason, expected_version=act.if_match)
+        view = StopView(
+            way="record",
+            command=CommandView.of(intent),
+            journal_key=None,
+            message=f"{verb.capitalize()} is asked for; the tool has not confirmed it yet.",
+        )
+        return act.answer(view, status=202, location=f"/api/v1/commands/{intent.serial}")
+
+
+def _in_time(work: Callable[[], Answer]) -> Answer:
+    """What `work` answers, if it does so in time; it is left to itself otherwise and may still succeed.
+
+    A Stop that goes out by the journal as well as by the record is asked of the tool twice, which stops once.
+
+    Raises:
+        StorageFailed: The database took too long, or said so itself.
+    """
+    worker = ThreadPoolExecutor(1, "stop")
+    try:
+        return worker.submit(work).result(STOP_WITHIN_S)
+    except TimeoutError as error:
+        raise StorageFailed(f"The database did not answer within {STOP_WITHIN_S:g} s.") from error
+    finally:
+        worker.shutdown(wait=False)
 
 
 def _journaled(act: Acting, service: Service, serial: str, verb: CommandVerb, body: StopBody) -> JournalEntry:
@@ -173,9 +202,13 @@ def _journaled(act: Acting, service: Service, serial: str, verb: CommandVerb, bo
 
 def _tool_of(service: Service, serial: str, named: str | None) -> str:
     """The tool of a run, read where that is possible, else as the request names it."""
-    try:
+
+    def read() -> str:
         with service.database.read() as record:
             return find_run(record, serial).tool
+
+    try:
+        return _in_time(read)
     except StorageFailed as error:
         names = [tool.name for tool in service.line.tools]
         if named in names:

@@ -30,7 +30,7 @@ LINE = system_actor("line-controller")
 
 Json = dict[str, Any]
 
-MATERIALS = (
+MATERIALS: tuple[tuple[str, str, str, Json], ...] = (
     ("LI-DISC-10", "metal_disc", "piece", {}),
     ("SI-WITNESS", "witness", "piece", {}),
     ("LIALO2-TARGET-76", "target", "piece", {"film_material": "LIALO2"}),

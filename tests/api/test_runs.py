@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from sqlmodel import select
 
+from api.routers.commands import STOP_WITHIN_S
 from equipment.jobs import JobState, JobSubstate
-from tests.api.builders import PRESS, SPUTTER, V1, Lab, made, problem
+from tests.api.builders import LINE, PRESS, SPUTTER, V1, Lab, made, problem
+from traceability.audit import AuditHead
 from traceability.canonical import sha256_hex
 from traceability.database import Database
 from traceability.errors import StorageFailed
@@ -107,10 +111,8 @@ def test_qa_may_stop_a_run_but_not_start_one(lab: Lab) -> None:
 
 @contextmanager
 def refusing_writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    @contextmanager
-    def full(self: Database, actor: object) -> Iterator[None]:
+    def full(self: Database, actor: object) -> object:
         raise StorageFailed("The disk is full (database or disk is full); nothing was kept.")
-        yield
 
     with monkeypatch.context() as patch:
         patch.setattr(Database, "write", full)
@@ -156,6 +158,21 @@ def test_a_stop_goes_out_even_when_the_record_cannot_be_read(lab: Lab, monkeypat
     assert answer.status_code == 202, answer.text
     (entry,) = lab.service.journal.to_send(names[0])
     assert entry.requested_by.startswith("somebody at ")
+
+
+def test_a_stop_does_not_wait_for_a_writer_that_keeps_the_database_busy(lab: Lab) -> None:
+    run = lab.planned_pellet()
+    lab.begin(run)
+    with lab.service.database.write(LINE) as record:
+        record.exec(select(AuditHead).with_for_update()).one()
+        began_s = time.monotonic()
+        answer = lab.olga.post(f"{V1}/runs/{run}:stop", json={"reason": "plasma flickers"})
+        assert time.monotonic() - began_s < 2 * STOP_WITHIN_S + 3
+    assert (answer.status_code, answer.json()["way"]) == (202, "journal")
+    assert [entry.verb for entry in lab.service.journal.to_send(PRESS)] == ["stop"]
+    deadline_s = time.monotonic() + 20
+    while not lab.olga.get(f"{V1}/runs/{run}/commands").json():
+        assert time.monotonic() < deadline_s, "the record was to take it when it could"
 
 
 def test_a_withdrawn_run_frees_its_things(lab: Lab) -> None:

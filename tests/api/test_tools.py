@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from equipment.alarms import record_alarm
 from equipment.profiles.driver import AlarmEvent
@@ -11,8 +12,8 @@ from tests.api.builders import LINE, PRESS, SPUTTER, V1, Lab, made, problem, ref
 STATE_PATH = f"{V1}/tools/{PRESS}:set-state"
 
 
-def tool(lab: Lab, name: str = PRESS) -> dict[str, object]:
-    shown: dict[str, object] = lab.olga.get(f"{V1}/tools/{name}").json()
+def tool(lab: Lab, name: str = PRESS) -> dict[str, Any]:
+    shown: dict[str, Any] = lab.olga.get(f"{V1}/tools/{name}").json()
     return shown
 
 
