@@ -34,11 +34,8 @@ def password_hash() -> bytes:
     return hash_password(PASSWORD)
 
 
-@pytest.fixture
-def service(database_url: str, tmp_path: Path, password_hash: bytes) -> Iterator[Service]:
-    """A service on an empty database with one person for each role; it drives no tools."""
-    service = Service(Settings(data_folder=tmp_path / "var", database_url=database_url, drive_tools=False))
-    service.database.create_schema()
+def enrol_people(service: Service, password_hash: bytes) -> None:
+    """Enter one person for each role."""
     with service.database.write(system_actor("test")) as record:
         for name, role in PEOPLE.items():
             with record.act("user.created", f"user:{name}"):
@@ -53,6 +50,14 @@ def service(database_url: str, tmp_path: Path, password_hash: bytes) -> Iterator
                         created_at=service.clock.now(),
                     )
                 )
+
+
+@pytest.fixture
+def service(database_url: str, tmp_path: Path, password_hash: bytes) -> Iterator[Service]:
+    """A service on an empty database with one person for each role; it drives no tools."""
+    service = Service(Settings(data_folder=tmp_path / "var", database_url=database_url, drive_tools=False))
+    service.database.create_schema()
+    enrol_people(service, password_hash)
     yield service
     service.database.close()
 
