@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
+import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -27,15 +29,17 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "opcua": bench_opcua.measure,
 }
 QUICK = 0.05
+_WIDTH = 130
+"""Of the table; a narrower terminal breaks its lines by itself."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what was asked for."""
     options = _options(arguments)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     console = Console()
+    console.width = max(console.width, _WIDTH)
     fraction = QUICK if options.quick else options.fraction
-    begun, figures = time.monotonic(), []
+    begun, figures = time.monotonic(), list[Figure]()
     with tempfile.TemporaryDirectory(prefix="argonaut-bench-") as folder, console.status("") as status:
         for name in options.only or BENCHMARKS:
             status.update(f"measuring {name} …")
@@ -65,24 +69,27 @@ def write(figures: Sequence[Figure], path: Path) -> None:
 
 
 def table_of(figures: Sequence[Figure]) -> Table:
-    """The figures for people."""
-    table = Table(title="Against the raw limit, in one run", title_style="bold")
+    """The figures for people; what each is measured against stands below it."""
+    table = Table(title="Against the raw limit, in one run", title_style="bold", show_lines=True)
     for heading in ("figure", "value", "limit", "unit", "ratio", "goal", ""):
         table.add_column(heading, justify="right" if heading in {"value", "limit", "ratio", "goal"} else "left")
-    table.add_column("the raw limit is", style="dim")
     for figure in figures:
-        bound = "≥" if figure.higher_is_better else "≤"
         table.add_row(
-            figure.figure,
-            f"{figure.value:.4g}",
-            f"{figure.limit:.4g}",
+            f"{figure.figure}\n[dim]limit: {figure.against}[/]",
+            _number(figure.value),
+            _number(figure.limit),
             figure.unit,
-            f"{figure.ratio:.3g}",
-            f"{bound} {figure.goal:.3g}",
+            _number(figure.ratio, 3),
+            f"{'≥' if figure.higher_is_better else '≤'} {_number(figure.goal, 3)}",
             "[green]reached[/]" if figure.reached else "[bold white on red] SHORT [/]",
-            figure.against,
         )
     return table
+
+
+def _number(number: float, digits: int = 4) -> str:
+    """A number to so many digits, without an exponent."""
+    places = max(0, digits - 1 - math.floor(math.log10(abs(number)))) if number else 0
+    return f"{number:,.{places}f}".replace(",", " ")
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -97,4 +104,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    logging.getLogger("asyncua").setLevel(logging.ERROR)
     main()

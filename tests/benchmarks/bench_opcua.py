@@ -6,7 +6,6 @@ For each change that a subscription brings: processor time of the whole client p
 from __future__ import annotations
 
 import asyncio
-import logging
 import statistics
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
@@ -32,7 +31,6 @@ _SETTLE_S = 0.3
 
 def measure(scale: Scale) -> Iterator[Figure]:
     """Changes, calls."""
-    logging.getLogger("asyncua").setLevel(logging.ERROR)
     with server_process("tests.benchmarks.opcua_server", scale.folder / "tool.log") as port:
         endpoint = f"opc.tcp://127.0.0.1:{port}/"
         seconds, calls = scale.seconds(2.0), scale.size(300, 10)

@@ -37,9 +37,11 @@ _TICK_S = 0.1
 def measure(scale: Scale) -> Iterator[Figure]:
     """Bytes, plot, throughput, load."""
     database = open_record(scale.folder / "traces.db")
-    sealed, live = plan_runs(database, 2)
-    changes = telemetry(database, sealed, scale.size(7_200, 300))
-    yield _size(scale, database, sealed.id, changes)
+    sealed, whole, live = plan_runs(database, 3)
+    length_s = scale.size(7_200, 300)
+    changes = telemetry(database, sealed, length_s)
+    yield _size(scale, database, whole.id, telemetry(database, whole, length_s, every_reading=True), "every reading")
+    yield _size(scale, database, sealed.id, changes, "changes alone")
     yield _plot(scale, database, sealed.id, changes)
     narrow = _NarrowRows(scale.folder / "received.db")
     writer = Writer(database, system_actor("bench"))
@@ -55,18 +57,18 @@ def measure(scale: Scale) -> Iterator[Figure]:
         database.close()
 
 
-def _size(scale: Scale, database: Database, run_id: int, changes: Sequence[TagSample]) -> Figure:
-    record_trace(database, run_id, changes)
+def _size(scale: Scale, database: Database, run_id: int, samples: Sequence[TagSample], what: str) -> Figure:
+    record_trace(database, run_id, samples)
     with database.read() as record:
         seal = record.get_one(TraceSeal, run_id)
-    narrow = _NarrowRows(scale.folder / "narrow.db")
-    narrow.append(changes)
+    narrow = _NarrowRows(scale.folder / f"{run_id}.db")
+    narrow.append(samples)
     narrow.commit()
     figure = Figure(
-        f"stored size of a trace, {seal.samples} values",
+        f"stored size of a trace value, {what}",
         seal.stored_bytes / seal.samples,
         "B/value",
-        narrow.stored_bytes() / len(changes),
+        narrow.stored_bytes() / len(samples),
         goal=1 / NARROW_ROW_BYTES,
         against="sqlite3: a narrow row for each value",
     )

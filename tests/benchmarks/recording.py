@@ -43,8 +43,8 @@ def plan_runs(database: Database, count: int) -> list[PlannedRun]:
     return [PlannedRun(line.run(serial).key, serial) for serial in serials]
 
 
-def telemetry(database: Database, run: PlannedRun, length_s: int) -> list[TagSample]:
-    """Every change of a traced value in the first seconds of a run, read each second of domain time."""
+def telemetry(database: Database, run: PlannedRun, length_s: int, *, every_reading: bool = False) -> list[TagSample]:
+    """The traced values of the first seconds of a run, read each second of domain time: what changed, or all."""
     plant = SputterPlant(seed=3)
     with database.read() as record:
         order = build_order(record, run.serial, 1)
@@ -53,14 +53,15 @@ def telemetry(database: Database, run: PlannedRun, length_s: int) -> list[TagSam
     start = database.clock.now()
     names = [tag.name for tag in SPUTTER_TABLE.traced]
     shown: dict[str, TagValue] = {}
-    changes: list[TagSample] = []
+    samples: list[TagSample] = []
     for at_s in range(1, length_s + 1):
         plant.advance(1.0)
         now = start + timedelta(seconds=at_s)
         values = plant.sample()
-        changes += [TagSample(name, values[name], now) for name in names if values[name] != shown.get(name)]
+        taken = [name for name in names if every_reading or values[name] != shown.get(name)]
+        samples += [TagSample(name, values[name], now) for name in taken]
         shown = dict(values)
-    return changes
+    return samples
 
 
 def record_trace(database: Database, run_id: int, changes: Sequence[TagSample]) -> None:
