@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy import text
 from tsdownsample import M4Downsampler
 
 from equipment.profiles.driver import TagSample
@@ -32,6 +33,7 @@ LOAD_GOAL = 0.25
 NARROW_ROW_BYTES = 24.0
 PLOT_POINTS = 1_000
 _TICK_S = 0.1
+_STORED = text("SELECT SUM(samples) FROM trace_chunks WHERE run_id = :run_id")
 
 
 def measure(scale: Scale) -> Iterator[Figure]:
@@ -47,10 +49,10 @@ def measure(scale: Scale) -> Iterator[Figure]:
     writer = Writer(database, system_actor("bench"))
     writer.start()
     try:
-        yield _throughput(scale, _Ours(writer, live.id), narrow, changes)
-        yield _load(scale, _Ours(writer, live.id), narrow, changes)
-        if writer.dropped:
-            raise RuntimeError(f"{writer.dropped} changes were not stored")
+        ours = _Ours(writer, live.id)
+        yield _throughput(scale, ours, narrow, changes)
+        yield _load(scale, ours, narrow, changes)
+        ours.check()
     finally:
         writer.stop()
         narrow.close()
@@ -152,6 +154,7 @@ class _Ours:
     def __init__(self, writer: Writer, run_id: int) -> None:
         self._writer = writer
         self._run_id = run_id
+        self._offered = 0
 
     async def store(self, batches: Sequence[Sequence[TagSample]], every_s: float = 0.0) -> None:
         """Hand batches over, so often; done when all of it is on disk."""
@@ -159,7 +162,19 @@ class _Ours:
         trace = await writer.open(lambda: TraceWriter(writer.database, self._run_id, SPUTTER_TABLE))
         async for batch in _paced(batches, every_s):
             writer.offer(trace, batch)
+            self._offered += len(batch)
         await writer.close(trace)
+
+    def check(self) -> None:
+        """See that every change is in the database.
+
+        Raises:
+            RuntimeError: One is not.
+        """
+        with self._writer.database.connect() as connection:
+            stored = connection.execute(_STORED, {"run_id": self._run_id}).scalar_one()
+        if stored != self._offered:
+            raise RuntimeError(f"{stored} of {self._offered} changes were stored")
 
 
 class _NarrowRows:
