@@ -99,7 +99,15 @@ class Cells:
                 self._screen(record, cell.serial)
             return cell.serial
 
-    def offer(self, cell: str, *, by: Actor = SYSTEM, tester: TesterConfig = TESTER, protocol: str = PROTOCOL) -> str:
+    def offer(
+        self,
+        cell: str,
+        *,
+        by: Actor = SYSTEM,
+        tester: TesterConfig = TESTER,
+        protocol: str = PROTOCOL,
+        callback: str = CALLBACK,
+    ) -> str:
         """The uuid of a hand-off."""
         with self.database.write(by) as record:
             return handoffs.offer(
@@ -107,7 +115,7 @@ class Cells:
                 cell_serial=cell,
                 tester=tester,
                 protocol=protocol,
-                callback=CALLBACK,
+                callback=callback,
                 experiment=True,
             ).uuid
 
