@@ -33,6 +33,7 @@ from equipment.line_controller import LineController
 from equipment.maintenance import maintenance_jobs
 from equipment.profiles.driver import TagSample
 from equipment.run_section import RunSection
+from equipment.testers.outbox import Outbox
 from equipment.tool_link import LinkState, ToolLink
 from equipment.traces import SealedTraces
 from recipes.history import RecipeSection
@@ -73,6 +74,7 @@ class Service:
         line: The tools and testers of the line.
         controller: Drives the tools; None in a process that drives none.
         scheduler: Runs jobs; None in a process that runs none.
+        outbox: Delivers hand-offs to testers, beside the jobs.
         hub: The live stream.
         sign_in_limit: How often an address may try to sign in.
     """
@@ -92,6 +94,7 @@ class Service:
             else None
         )
         self.scheduler = JobScheduler(self.database, self.holder, self.jobs()) if settings.run_jobs else None
+        self.outbox = Outbox(self.database, self.line.testers)
         self.hub = Hub(self.database, self.tool_states)
         self.sign_in_limit = RateLimit(settings.sign_in_rate_per_minute)
 
@@ -133,6 +136,7 @@ class Service:
         tasks = [asyncio.create_task(self.hub.run(), name="hub")]
         if self.scheduler is not None:
             tasks.append(asyncio.create_task(self.scheduler.run(), name="scheduler"))
+            tasks.append(asyncio.create_task(self.outbox.run(), name="outbox"))
         driving = asyncio.create_task(self.controller.run(), name="line") if self.controller else None
         try:
             yield

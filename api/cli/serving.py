@@ -6,7 +6,7 @@ import asyncio
 import errno
 import signal
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,12 +14,14 @@ import typer
 import uvicorn
 
 from api.app import create_app
-from api.cli.context import fail, out
+from api.cli.context import err, fail, out
+from api.endpoints.line import endpoints_of_line
+from api.endpoints.tester import serve_endpoint
 from api.logs import set_up_logs
 from api.migration import migrate, require_newest_schema
 from api.service import Service
 from api.settings import Settings
-from equipment.line_config import load_line
+from equipment.line_config import load_line, read_secret
 from equipment.simulators.line import tool_servers
 from equipment.simulators.tool_server import serve as serve_tools
 from traceability.clock import Clock, PiecewiseClock, SystemClock
@@ -76,6 +78,10 @@ def simulate(
     ),
     clock: ClockFile = None,
     seed: Annotated[int, typer.Option(help="Of the whole line: the same seed, the same line.")] = 1,
+    mes_url: Annotated[str, typer.Option(help="Where the testers find the service.")] = "http://127.0.0.1:8000",
+    mes_token_file: Annotated[
+        Path | None, typer.Option(help="Token by which the testers speak to the service, on one line.")
+    ] = None,
     tools: Annotated[bool, typer.Option("--tools", help="Only the tools.")] = False,
     testers: Annotated[bool, typer.Option("--testers", help="Only the testers.")] = False,
     certificates: Annotated[Path | None, typer.Option(help="Folder with keys of tools that encrypt.")] = None,
@@ -85,11 +91,18 @@ def simulate(
     set_up_logs(settings)
     config = load_line(line or settings.line_file)
     domain: Clock = PiecewiseClock(clock) if clock else SystemClock()
-        time.sleep(300)
-    servers = tool_servers(config, domain, state, seed=seed, certificates=certificates)
-    for server in servers:
-        out.print(f"simulating {server.endpoint}", highlight=False)
-    _run(serve_tools(*servers))
+    work: list[Coroutine[Any, Any, None]] = []
+    if tools or not testers:
+        servers = tool_servers(config, domain, state, seed=seed, certificates=certificates)
+        work.append(serve_tools(*servers))
+    if testers or not tools:
+        work.extend(
+            serve_endpoint(endpoint)
+            for endpoint in endpoints_of_line(
+                config, state, mes_url=mes_url, mes_token=_token(mes_token_file), clock_file=clock
+            )
+        )
+    _run(work)
 
 
 def demo(
@@ -133,12 +146,25 @@ def _service(settings: Settings) -> Service:
         raise fail(f"The data folder {settings.data_folder} can't be used: {error.strerror}.") from error
 
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Run until the work ends or the process is told to stop."""
+def _token(file: Path | None) -> str:
+    """The testers' token; without one they can work, but not report."""
+    if file is None:
+        err.print("The testers have no token (--mes-token-file): the service will not hear them.", highlight=False)
+        return ""
+    return read_secret(file)
+
+
+def _run(work: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run until all work ends, one part of it fails, or the process is told to stop."""
+
+    async def all_of_it() -> None:
+        async with asyncio.TaskGroup() as group:
+            for part in work:
+                group.create_task(part)
 
     async def until_told() -> None:
         loop = asyncio.get_running_loop()
-        task = asyncio.ensure_future(work)
+        task = asyncio.create_task(all_of_it())
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, task.cancel)
         try:
@@ -148,5 +174,5 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
     try:
         asyncio.run(until_told())
-    except OSError as error:
-        raise fail(f"The simulators can't listen: {error}.") from error
+    except* OSError as errors:
+        raise fail(f"The simulators can't listen: {errors.exceptions[0]}.") from errors

@@ -166,7 +166,7 @@ class Campaign:
         )
         for cell in cells:
             results = self.qa.get(f"/handoffs/{cell.handoff}/results")
-            yield cell, next(result for result in results if result["is_final"])
+            yield cell, next(result for result in results if result["is_final"] and result["status"] == "ingested")
 
     def verify(self) -> dict[str, Any]:
         """QA verifies the whole record."""

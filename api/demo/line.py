@@ -25,8 +25,10 @@ from api.demo.processes import DemoFailed, Processes
 from api.migration import migrate
 from api.service import Service
 from api.settings import Settings
+from equipment.testers.handoff import tester_scopes
 from traceability.acts import Role, system_actor
 from traceability.clock import PiecewiseClock, wall_now
+from traceability.tokens import issue_token
 from traceability.users import create_user
 
 TEST_LASTS = timedelta(hours=3005)
@@ -35,7 +37,7 @@ WORK_LASTS = timedelta(hours=60)
 """More than all runs take together, whatever the machine's speed."""
 STEPS_OF_THE_TEST = 10
 
-_console = Console()
+_console = Console(width=None if Console().is_terminal else 140)
 
 
 def run_demo(folder: Path, *, port: int, seed: int, once: bool) -> int:
@@ -74,7 +76,8 @@ def _demonstrate(folder: Path, port: int, seed: int, once: bool) -> None:
         "port": port,
         "log_level": "info",
     }
-    _set_up(Settings.model_validate({**settings, "drive_tools": False, "run_jobs": False}))
+    token_file = folder / "tester.token"
+    _set_up(Settings.model_validate({**settings, "drive_tools": False, "run_jobs": False}), token_file)
     url = f"http://127.0.0.1:{port}"
     shared = ("--line", str(line_file), "--clock", str(clock_file), "--seed", str(seed))
     with Processes(folder, settings) as processes:
@@ -85,7 +88,8 @@ def _demonstrate(folder: Path, port: int, seed: int, once: bool) -> None:
                 progress.update(task, advance=1, description=what)
 
             processes.start("tools", "simulate", *shared, "--state", str(simulators), "--tools")
-            processes.start("tester", "simulate", *shared, "--state", str(simulators), "--testers")
+            token = ("--mes-url", url, "--mes-token-file", str(token_file))
+            processes.start("tester", "simulate", *shared, *token, "--state", str(simulators), "--testers")
             processes.start("service", "serve")
             processes.wait_until("the service and its tools are ready", lambda: _ready(url))
             campaign = Campaign(url, processes, clock, simulators, seed, tell)
@@ -144,8 +148,8 @@ def _line() -> dict[str, Any]:
     }
 
 
-def _set_up(settings: Settings) -> None:
-    """An empty record with the demonstration's people, as `argonaut migrate` and `argonaut users add` make it."""
+def _set_up(settings: Settings, token_file: Path) -> None:
+    """An empty record with the demonstration's people and the tester's token, as the command line makes them."""
     service = Service(settings)
     migrate(service.database)
     with service.database.write(system_actor("demo")) as record:
@@ -159,6 +163,15 @@ def _set_up(settings: Settings) -> None:
                 trained_for=TRAINED_FOR,
                 temporary=False,
             )
+        _, secret = issue_token(
+            record,
+            name=TESTER.lower(),
+            roles=[Role.OPERATOR],
+            scopes=tester_scopes(TESTER),
+            expires_at=wall_now() + timedelta(days=1),
+        )
+    token_file.touch(mode=0o600)
+    token_file.write_text(f"{secret}\n", encoding="utf-8")
     service.database.close()
 
 
@@ -170,22 +183,21 @@ def _let_time_pass(clock: PiecewiseClock, tell: Callable[[str], None]) -> None:
 
 
 def _summary(rows: list[tuple[MadeCell, dict[str, Any]]], url: str) -> Table:
-    table = Table(title="Campaign (simulated)")
-    for heading in ("cell", "anode", "film by witness", "end", "life", "overpotential", "history"):
-        table.add_column(heading, overflow="fold")
+    table = Table(title="Campaign (simulated)", caption=f"history records under {url}", caption_justify="left")
+    for heading in ("cell", "anode", "film", "end of test", "life", "overpotential", "history"):
+        table.add_column(heading, no_wrap=True)
     for cell, result in rows:
-        analysis = result["analysis"]
-        verdict, summary = analysis["verdict"], analysis["summary"]
-        life = f"{'>' if verdict['censored'] else ''}{float(verdict['time_h']):.0f} h"
-        overpotential_v = summary.get("median_overpotential_v")
+        verdict, path = result["verdict"], f"/api/v1/items/{cell.serial}/history"
+        alive = verdict["outcome"] == "censored"
+        overpotential_v = result["analysis"]["summary"]["median_overpotential_v"]
         table.add_row(
             cell.serial,
             cell.arm.label,
             "–" if cell.thickness_nm is None else f"{cell.thickness_nm:.0f} nm",
-            "alive at the end" if verdict["censored"] else str(verdict["criterion"]).replace("_", " "),
-            life,
+            "alive at the end" if alive else str(verdict["criterion"]).replace("_", " "),
+            f"{'> ' if alive else ''}{float(verdict['time_h']):.0f} h",
             "–" if overpotential_v is None else f"{float(overpotential_v) * 1000:.0f} mV",
-            f"{url}/api/v1/items/{cell.serial}/history",
+            f"[link={url}{path}]{path}[/link]",
         )
     return table
 
