@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -292,8 +293,14 @@ def columns_of(connection: Connection, run_id: int) -> tuple[TraceColumn, ...]:
     found = connection.execute(text("SELECT columns FROM traces WHERE run_id = :id"), {"id": run_id}).scalar()
     if found is None:
         raise NotFound("This run has no trace.")
+    return _parsed_columns(str(found))
+
+
+@lru_cache(maxsize=32)
+def _parsed_columns(stored: str) -> tuple[TraceColumn, ...]:
+    """Read once: the traces of one class of tool all have the same columns."""
     return tuple(
-        TraceColumn(name, TagType(kind), unit, resolution) for name, kind, unit, resolution in orjson.loads(found)
+        TraceColumn(name, TagType(kind), unit, resolution) for name, kind, unit, resolution in orjson.loads(stored)
     )
 
 
