@@ -74,7 +74,15 @@ def _lot(connection: sqlite3.Connection, serial: str) -> bytes:
 def _tool(connection: sqlite3.Connection, name: str) -> bytes:
     names = ("name", "equipment_class", "state", "sub_state", "reason", "since", "simulated", "linked", "version")
     row = connection.execute(f"SELECT {', '.join(names)} FROM tools WHERE name = ?", (name,)).fetchone()
-    return orjson.dumps(dict(zip(names, row, strict=True)))
+    run = connection.execute(
+        "SELECT serial, state, work_master, experiment FROM runs "
+        "WHERE tool = ? AND state IN ('starting', 'running', 'paused', 'held', 'unknown')",
+        (name,),
+    ).fetchone()
+    alarms = connection.execute(
+        "SELECT id, name, state, priority, message FROM alarms WHERE tool = ? AND state <> 'normal'", (name,)
+    ).fetchall()
+    return orjson.dumps({**dict(zip(names, row, strict=True)), "run": run, "alarms": alarms})
 
 
 def _plot(connection: sqlite3.Connection, serial: str) -> bytes:
