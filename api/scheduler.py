@@ -17,6 +17,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+from api.threads import in_thread
 from equipment.lease import LeaseKeeper, Work
 from traceability.acts import system_actor
 from traceability.database import Database
@@ -72,7 +73,7 @@ class JobScheduler:
             with self._database.write(ACTOR) as record:
                 return work(record)
 
-        return await asyncio.to_thread(transaction)
+        return await in_thread(transaction)
 
 
 def _scheduler(jobs: Sequence[Job]) -> AsyncIOScheduler:

@@ -12,11 +12,13 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import orjson
 from sqlalchemy import Row, text
 from starlette.concurrency import run_in_threadpool
 
+from api.threads import in_thread
 from traceability.database import Database
 from traceability.errors import StorageFailed
 
@@ -86,7 +88,7 @@ class Hub:
             loop.call_soon_threadsafe(self._committed.set)
 
         unsubscribe = self._database.publisher.subscribe(wake)
-        self._seq = await run_in_threadpool(self._last)
+        self._seq = await in_thread(self._last)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch_trail())
@@ -132,7 +134,7 @@ class Hub:
                 pass
             self._committed.clear()
             try:
-                rows = await run_in_threadpool(self._read, self._seq)
+                rows = await in_thread(partial(self._read, self._seq))
             except StorageFailed:
                 continue
             for row in rows:
