@@ -34,6 +34,7 @@ HOLE_S = 2.0
 """Real seconds without any sample that a trace may have without a gap being noted."""
 
 _LAST_SAMPLES_WITHIN_S = 1.5
+_OVERLAP_S = 0.5
 _OVER = frozenset({JobState.ENDED, JobState.ABORTED})
 _LAST_STORED = text("SELECT MAX(end_us) FROM trace_chunks WHERE run_id = :run_id")
 
@@ -180,19 +181,23 @@ class RunFollower:
         for followed in self._runs.values():
             if followed.picked_up and followed.resume_at is None:
                 response = await driver.response(followed.serial)
-                followed.resume_at = None if response is None else response.started_at
+                if response is not None and response.started_at is not None:
+                    followed.resume_at = response.started_at - timedelta.resolution
             followed.picked_up = False
         starts = [start for start in map(self._missing_since, self._runs.values()) if start is not None]
         if not starts:
             return
-        remembered = await self._history(driver, min(starts))
+        overlap = timedelta(seconds=_OVERLAP_S * max(self._clock.factor, 1.0))
+        remembered = await self._history(driver, min(starts) - overlap)
         until = (await driver.read_all())["heartbeat"].source_time
         for followed in self._runs.values():
             start = self._missing_since(followed)
-            followed.resume_at = None
             if start is None:
                 continue
-            found = [sample for sample in remembered if sample.source_time > start]
+            # A publication may have been cut in the middle, so each tag goes on where it was itself heard last.
+            heard = {} if followed.resume_at is not None else self._floor
+            found = [sample for sample in remembered if sample.source_time > heard.get(sample.name, start)]
+            followed.resume_at = None
             self._writer.offer(followed.trace, found)
             for hole_start, hole_end in self._holes(start, until, found):
                 await self._writer.note_gap(followed.trace, hole_start, hole_end, why)
@@ -219,7 +224,7 @@ class RunFollower:
         if not found:
             return [(start, end)] if end > start else []
         quiet = timedelta(seconds=HOLE_S * max(self._clock.factor, 1.0))
-        times = [start, *(sample.source_time for sample in found), max(end, found[-1].source_time)]
+        times = sorted([start, *(sample.source_time for sample in found), max(end, found[-1].source_time)])
         return [(before, after) for before, after in itertools.pairwise(times) if after - before > quiet]
 
     # -- how runs go on -----------------------------------------------------------------------------------------

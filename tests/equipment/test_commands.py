@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from equipment.commands import (
@@ -104,7 +106,7 @@ def test_only_the_holder_of_the_lease_moves_a_command_and_only_along_its_table(r
 
 
 def test_a_journal_keeps_a_stop_through_a_torn_write_and_forgets_nothing(
-    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
 ) -> None:
     path = tmp_path / "deep" / "commands.journal"
     journal = CommandJournal(path)

@@ -1,4 +1,4 @@
-"""From a command on the record to a tool that did it: refused where it must be, stopped whatever the database does."""
+"""From a command on the record to a tool that did it: refused where it must be, stopped whatever happens."""
 
 from __future__ import annotations
 
@@ -90,10 +90,9 @@ async def test_a_stop_goes_out_while_the_database_refuses_and_is_entered_when_it
     record: Record, tmp_path: Path, operator: Actor
 ) -> None:
     # A short wait for the lock makes the refusal quick; the refusal itself is SQLite's own.
-    event.listen(
-        record.database.engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout = 50")
-    )
-    record.database.engine.dispose()
+    engine = record.database.engine
+    event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout = 50"))
+    engine.dispose()
     journal = CommandJournal(tmp_path / "commands.journal")
     async with (
         running_press(record.database.clock) as press,

@@ -9,8 +9,10 @@ import asyncio
 import itertools
 import socket
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ import traceability.acts
 from equipment.commands import CommandVerb, request_command
 from equipment.jobs import JobVerb
 from equipment.line_config import LineConfig
-from equipment.line_controller import LineController
+from equipment.line_controller import LineController, make_driver
 from equipment.press import EQUIPMENT_CLASS
 from equipment.run_records import Run, find_run
 from equipment.runs import plan_run
@@ -31,6 +33,7 @@ from equipment.simulators.job_receiver import Answer, JobReceiver
 from equipment.simulators.press_plant import PressPlant
 from equipment.simulators.tool_server import ToolServer
 from equipment.tool_link import LinkState
+from equipment.trace_codec import decode
 from equipment.traces import columns_of, moment
 from equipment.utilisation import register_tool
 from recipes.authoring import create_draft
@@ -199,32 +202,45 @@ class Record:
         with self.database.read() as record:
             return find_run(record, serial)
 
-    def holes(self, serial: str) -> tuple[float, list[Any]]:
-        """The longest time without any sample in a run's trace, domain seconds, and the gaps that it notes."""
-        from equipment.trace_codec import decode
-
+    def trace(self, serial: str) -> dict[str, set[datetime]]:
+        """The times at which a run's trace has a sample, by tag."""
         run_id = self.run(serial).key
+        found: dict[str, set[datetime]] = defaultdict(set)
         with self.database.connect() as connection:
             columns = columns_of(connection, run_id)
-            rows = connection.execute(
-                text("SELECT header, payload FROM trace_chunks WHERE run_id = :id"), {"id": run_id}
-            ).all()
-            gaps = list(connection.execute(text("SELECT * FROM trace_gaps WHERE run_id = :id"), {"id": run_id}))
-        times = sorted(
-            {
-                int(at)
-                for row in rows
-                for series in decode(columns, row.header, row.payload).values()
-                for at in series.times_us
-            }
-        )
+            query = text("SELECT header, payload FROM trace_chunks WHERE run_id = :id")
+            for row in connection.execute(query, {"id": run_id}):
+                for number, series in decode(columns, row.header, row.payload).items():
+                    found[columns[number].name].update(moment(int(at)) for at in series.times_us)
+        return found
+
+    def holes(self, serial: str) -> tuple[float, list[Any]]:
+        """The longest time without any sample in a run's trace, domain seconds, and the gaps that it notes."""
         run = self.run(serial)
         assert run.started_at is not None
         assert run.ended_at is not None
-        within = [run.started_at, *(moment(at) for at in times), run.ended_at]
-        within = sorted(at for at in within if run.started_at <= at <= run.ended_at)
-        longest = max((b - a).total_seconds() for a, b in itertools.pairwise(within))
-        return longest, gaps
+        times = {at for found in self.trace(serial).values() for at in found}
+        within = sorted(at for at in {*times, run.started_at, run.ended_at} if run.started_at <= at <= run.ended_at)
+        with self.database.connect() as connection:
+            gaps = list(connection.execute(text("SELECT * FROM trace_gaps WHERE run_id = :id"), {"id": run.key}))
+        return max((b - a).total_seconds() for a, b in itertools.pairwise(within)), gaps
+
+    async def missing(self, serial: str, port: int) -> int:
+        """How many changes of traced tags during a run the tool remembers and the trace does not have."""
+        run = self.run(serial)
+        assert run.started_at is not None
+        driver = make_driver(line(port).tools[0])
+        await driver.connect()
+        try:
+            stored = self.trace(serial)
+            remembered = {
+                tag.name: {s.source_time for s in await driver.history(tag.name, run.started_at, run.ended_at)}
+                for tag in driver.tags.traced
+            }
+        finally:
+            await driver.disconnect()
+        assert sum(len(times) for times in remembered.values()) > 100
+        return sum(len(times - stored[name]) for name, times in remembered.items())
 
 
 async def until(condition: Callable[[], bool], within_s: float = 15.0, what: str = "") -> float:

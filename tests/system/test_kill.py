@@ -65,6 +65,7 @@ async def test_a_run_survives_twenty_kills_at_random_moments(database_url: str, 
         longest_s, gaps = record.holes(run)
         assert gaps == []
         assert longest_s / in_time < 2
+        assert await record.missing(run, press.port) == 0
     record.database.close()
 
 

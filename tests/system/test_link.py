@@ -134,6 +134,7 @@ async def test_a_cut_is_noticed_within_half_a_second_and_made_good_without_a_hol
         assert fresh_s <= 3.0
         assert gaps == []
         assert longest_s / 20 < 2
+        assert await record.missing(run, press.port) == 0
         assert press.starts == 1
 
 
