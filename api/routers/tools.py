@@ -147,6 +147,16 @@ class TargetView(View):
     version: int
 
 
+class NoticeView(View):
+    """Something that is due; it stands until it was seen to."""
+
+    subject: str = Field(description="Serial of a target, or tool and instrument.")
+    code: str
+    message: str
+    action: str
+    raised_at: datetime
+
+
 _RUNS = text(
     """
     SELECT tool, serial, state, work_master, experiment FROM runs
@@ -240,6 +250,13 @@ def record_calibration(name: str, body: NewCalibration, act: Act) -> Response:
             record, name, body.instrument, due_at=body.due_at, certificate=body.certificate
         )
         return act.answer(CalibrationView.of(row), status=201)
+
+
+@router.get("/maintenance-notices")
+def list_maintenance_notices(service: Served, actor: CurrentActor) -> list[NoticeView]:
+    """What is due on the line and was not seen to yet, oldest first."""
+    with service.database.read() as record:
+        return [NoticeView.of(notice) for notice in maintenance.standing_notices(record)]
 
 
 @router.get("/targets")

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from equipment.alarms import record_alarm
+from equipment.maintenance import update_notices
 from equipment.profiles.driver import AlarmEvent
 from tests.api.builders import LINE, PRESS, SPUTTER, V1, Lab, made, problem, refusals
 
@@ -86,3 +87,17 @@ def test_the_wear_of_a_target_is_counted_from_its_registration(lab: Lab) -> None
     assert lab.olga.get(f"{V1}/targets/{target}").json() == shown
     problem(lab.olga.post(f"{V1}/targets", json={"serial": target}), 409)
     assert [row["serial"] for row in lab.olga.get(f"{V1}/targets").json()["items"]] == [target]
+
+
+def test_what_is_due_is_noticed_until_it_was_seen_to(lab: Lab) -> None:
+    due = lab.service.clock.now() + timedelta(days=2)
+    made(lab.emil, f"/tools/{PRESS}/calibrations", {"instrument": "load cell", "due_at": due.isoformat()})
+    with lab.service.database.write(LINE) as record:
+        update_notices(record)
+    (notice,) = lab.olga.get(f"{V1}/maintenance-notices").json()
+    assert (notice["code"], notice["subject"]) == ("calibration_due", f"{PRESS}: load cell")
+    later = {"instrument": "load cell", "due_at": (due + timedelta(days=180)).isoformat()}
+    made(lab.emil, f"/tools/{PRESS}/calibrations", later)
+    with lab.service.database.write(LINE) as record:
+        update_notices(record)
+    assert lab.olga.get(f"{V1}/maintenance-notices").json() == []
