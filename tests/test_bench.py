@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from tests.benchmarks.__main__ import BENCHMARKS, main, run, table_of
+from tests.benchmarks.bench_audit import sqlite_dump
 from tests.benchmarks.figures import Figure
 
 KEYS = ["figure", "value", "unit", "limit", "ratio", "goal", "higher_is_better"]
@@ -44,6 +47,17 @@ def test_the_figures_are_written_as_a_json_list(tmp_path: Path, capsys: pytest.C
         assert figure["ratio"] == pytest.approx(figure["value"] / figure["limit"])
         assert figure["figure"] in printed
     assert str(out) in printed.replace("\n", "")
+
+
+def test_without_the_sqlite3_tool_the_dump_is_made_in_python_and_says_so(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "audit.db")) as connection:
+        connection.execute("CREATE TABLE audit_events (seq INTEGER, body TEXT)")
+        connection.execute("INSERT INTO audit_events VALUES (1, 'an event')")
+        connection.commit()
+    measure, against = sqlite_dump(tmp_path / "audit.db", tmp_path / "dump.sql", None)
+    assert measure() > 0
+    assert "an event" in (tmp_path / "dump.sql").read_text()
+    assert "iterdump" in against
 
 
 def test_a_figure_that_misses_its_goal_is_shown_as_short() -> None:

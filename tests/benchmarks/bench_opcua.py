@@ -24,6 +24,7 @@ from tests.benchmarks.opcua_server import SITE, TOOL
 from tests.benchmarks.processes import server_process
 
 OVERHEAD_GOAL = 1.5
+"""Names, types, bounds and the account of what was lost may add half."""
 _UNKNOWN_JOB = "RUN-999999-0"
 _QUEUE = 50_000
 _SETTLE_S = 0.3
