@@ -20,16 +20,13 @@ from typing import Any
 import httpx
 import uvicorn
 import yaml
-from fastapi import FastAPI
-from fastapi.routing import APIRoute
 
-from api.app import PREFIX, create_app
+from api.app import create_app
 from api.endpoints.tester import EndpointSettings, serve_endpoint
-from api.routers import blobs, handoffs, results
 from api.service import Service
 from api.settings import Settings
 from equipment.line_config import TesterConfig
-from equipment.testers.handoff import tester_scopes
+from equipment.testers.handoff import scopes_of_tester
 from equipment.testers.handoff_records import Handoff, find_handoff
 from equipment.testers.outbox import Outbox
 from tests.conftest import ALL_ACTS
@@ -160,7 +157,7 @@ def make_line(url: str, folder: Path, *, polls: bool = False) -> TesterLine:
             record,
             name="land1",
             roles=[Role.OPERATOR],
-            scopes=tester_scopes("LAND1"),
+            scopes=scopes_of_tester("LAND1"),
             expires_at=wall_now() + timedelta(days=1),
         )
     (folder / "truth").mkdir()
@@ -191,21 +188,11 @@ def make_line(url: str, folder: Path, *, polls: bool = False) -> TesterLine:
     return TesterLine(cells, clock, clock_file, folder, settings, endpoint, TesterConfig.model_validate(tester))
 
 
-def tester_app(service: Service) -> FastAPI:
-    """The application with the routers of testers in it."""
-    app = create_app(service)
-    served = {route.name for route in app.routes if isinstance(route, APIRoute)}
-    for router in (blobs.router, handoffs.router, results.router):
-        if not served & {route.name for route in router.routes if isinstance(route, APIRoute)}:
-            app.include_router(router, prefix=PREFIX)
-    return app
-
-
 def _serve_mes(settings: dict[str, Any]) -> None:
     async def serve() -> None:
         service = Service(Settings.model_validate(settings))
         outbox = asyncio.create_task(Outbox(service.database, service.line.testers, first_retry_s=0.1).run())
-        config = uvicorn.Config(tester_app(service), host="127.0.0.1", port=service.settings.port, log_config=None)
+        config = uvicorn.Config(create_app(service), host="127.0.0.1", port=service.settings.port, log_config=None)
         await uvicorn.Server(config).serve()
         outbox.cancel()
 
