@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import PROBLEM_RESPONSES, add_error_handlers
+from api.errors import PROBLEM_MEDIA_TYPE, PROBLEM_RESPONSES, add_error_handlers
 from api.idempotency import add_replay_handler
 from api.metrics import add_metrics
 from api.routers import (
@@ -68,6 +69,32 @@ _HEADERS = (
 )
 
 
+class Application(FastAPI):
+    """FastAPI with a document that says how requests sign in and as what media type problems come."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document; made once."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            document["security"] = [{"bearer": []}]
+            document["components"]["securitySchemes"] = {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "Token of a session (`POST /api/v1/sessions`) or of a machine.",
+                }
+            }
+            for operations in document["paths"].values():
+                for operation in operations.values():
+                    for response in operation["responses"].values():
+                        content = response.get("content", {})
+                        if PROBLEM_MEDIA_TYPE in content:
+                            # FastAPI files every model of a route under the media type of its success.
+                            (schema,) = (form["schema"] for form in content.values() if "schema" in form)
+                            response["content"] = {PROBLEM_MEDIA_TYPE: {"schema": schema}}
+        return super().openapi()
+
+
 class SecurityHeaders:
     """ASGI middleware: headers that keep a browser from doing more than it should."""
 
@@ -93,7 +120,7 @@ def create_app(service: Service) -> FastAPI:
         async with service.running():
             yield
 
-    app = FastAPI(
+    app = Application(
         title="Argonaut",
         summary="Manufacturing execution system for thin-film and solid-state-battery lines",
         version=version("argonaut-mes"),

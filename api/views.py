@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -41,6 +41,14 @@ class SignedReason(Reason):
     """Why, and the signature under it."""
 
     signature: SignatureComponents
+
+
+def streamed(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that streams a file, in one of several forms."""
+    file = {"schema": {"type": "string", "format": "binary"}}
+    text = {"schema": {"type": "string"}}
+    content = {form: text if form.startswith("text/") else file for form in media_types}
+    return {200: {"content": content, "description": "The file, streamed."}}
 
 
 DecimalText = Annotated[

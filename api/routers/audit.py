@@ -14,7 +14,7 @@ from sqlmodel import col, select
 
 from api.dependencies import CurrentActor, Served, require_role
 from api.pages import Cursor, Limit, Page, page_of
-from api.views import View
+from api.views import View, streamed
 from traceability.acts import Role
 from traceability.audit import AuditEvent, AuditEventItem
 from traceability.exports.audit_trail import AuditFilter, ExportFormat, count_events, export_audit_trail
@@ -122,7 +122,11 @@ def count_audit_events(service: Served, actor: CurrentActor, chosen: Chosen) -> 
         return CountView(count=count_events(record, chosen))
 
 
-@router.get("/audit/export", response_class=StreamingResponse)
+@router.get(
+    "/audit/export",
+    response_class=StreamingResponse,
+    responses=streamed("application/zip", *(form.media_type for form in ExportFormat)),
+)
 def export_trail(
     service: Served,
     actor: CurrentActor,

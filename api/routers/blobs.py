@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from api.dependencies import CurrentActor, Served
+from api.views import streamed
 from traceability.errors import Finding, InvalidInput
 
 router = APIRouter(tags=["blobs"])
@@ -62,7 +63,7 @@ async def put_blob(sha256: Sha256, request: Request, service: Served, actor: Cur
     return BlobView(sha256=stored.sha256, size=stored.size)
 
 
-@router.get("/blobs/{sha256}", response_class=StreamingResponse)
+@router.get("/blobs/{sha256}", response_class=StreamingResponse, responses=streamed("application/octet-stream"))
 def get_blob(sha256: Sha256, service: Served, actor: CurrentActor) -> Response:
     """Download a file."""
     file = service.attachments.open(sha256)

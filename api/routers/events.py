@@ -8,13 +8,14 @@ from fastapi import APIRouter, Header
 from fastapi.responses import StreamingResponse
 
 from api.dependencies import CurrentActor, Served
+from api.views import streamed
 from traceability.acts import Role
 from traceability.errors import InvalidInput
 
 router = APIRouter(tags=["events"])
 
 
-@router.get("/events", response_class=StreamingResponse)
+@router.get("/events", response_class=StreamingResponse, responses=streamed("text/event-stream"))
 def live_events(
     service: Served,
     actor: CurrentActor,

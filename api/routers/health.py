@@ -25,13 +25,13 @@ class Readiness(BaseModel):
     checks: list[Check]
 
 
-@router.get("/healthz")
+@router.get("/healthz", openapi_extra={"security": []})
 async def alive() -> dict[str, str]:
     """The process answers."""
     return {"status": "alive"}
 
 
-@router.get("/readyz", responses={503: {"model": Readiness}})
+@router.get("/readyz", responses={503: {"model": Readiness}}, openapi_extra={"security": []})
 def ready(service: Served, response: Response) -> Readiness:
     """Database, disk, clock, leases and tools. A tool that is away is shown but does not make the service unready."""
     found = service.checks()

@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, Field
 from sqlmodel import select
 
 from api.dependencies import Act, CurrentActor, Served
-from api.views import Body, Serial, Text, View
+from api.views import Body, Serial, Text, View, streamed
 from traceability import attachments, measurements
 from traceability.attachments import Attachment
 from traceability.errors import NotFound
@@ -154,7 +154,7 @@ def attachments_of_item(serial: str, service: Served, actor: CurrentActor) -> li
         return [AttachmentView.of(row) for row in attachments.attachments_of(record, serial)]
 
 
-@router.get("/attachments/{sha256}", response_class=StreamingResponse)
+@router.get("/attachments/{sha256}", response_class=StreamingResponse, responses=streamed("application/octet-stream"))
 def read_attachment(sha256: str, service: Served, actor: CurrentActor) -> StreamingResponse:
     """A file as it was stored."""
     with service.database.read() as record:

@@ -61,7 +61,7 @@ class SessionView(BaseModel):
     expires_at: datetime
 
 
-@router.post("/sessions", status_code=201)
+@router.post("/sessions", status_code=201, openapi_extra={"security": []})
 def sign_in(credentials: Credentials, request: Request, response: Response, service: Served) -> SessionView:
     """Sign in. Five failures in a row lock the user; every attempt is on the record."""
     terminal = terminal_of(request)

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Row, text
 
 from api.dependencies import CurrentActor, Served
 from api.service import Service
-from api.views import View
+from api.views import View, streamed
 from equipment.press import EQUIPMENT_CLASS as PRESS_CLASS
 from equipment.press import PressPhase
 from equipment.sputter import EQUIPMENT_CLASS as SPUTTER_CLASS
@@ -120,7 +120,9 @@ def show_trace(
     return Response(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
 
 
-@router.get("/runs/{serial}/trace/export", response_class=StreamingResponse)
+@router.get(
+    "/runs/{serial}/trace/export", response_class=StreamingResponse, responses=streamed(*_MEDIA_TYPES.values())
+)
 def export_trace(
     serial: str,
     service: Served,

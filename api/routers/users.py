@@ -12,6 +12,7 @@ from api.auth import close_sessions_of
 from api.dependencies import Act, CurrentActor, Served, needs_version, require_role
 from api.idempotency import etag_of
 from api.pages import Cursor, Limit, Page, page_of
+from api.views import Reason
 from traceability import tokens, users
 from traceability.acts import Role
 from traceability.clock import wall_now
@@ -37,12 +38,6 @@ class UserChange(BaseModel):
     roles: list[Role] | None = None
     trained_for: list[str] | None = None
     reason: str = Field(min_length=3)
-
-
-class Reason(BaseModel):
-    """Why something is done."""
-
-    reason: str = Field(min_length=3, max_length=1000, examples=["left the lab"])
 
 
 class UserView(BaseModel):
