@@ -88,6 +88,7 @@ class Supervisor:
         self._alarms: dict[str, AlarmEvent] = {}
         self._state, self._since, self._why = LinkState.WAITING, clock.now(), ""
         self._connections = 0
+        self._mes_beats = 0
         self._boot_id: str | None = None
         self._restarted = False
         self._heard_s: float | None = None
@@ -201,7 +202,7 @@ class Supervisor:
             await driver.write_epoch(grant.epoch)
         except WriteRefused as refusal:
             raise LeaseLost(f"{self.tool} has been taken over: {refusal}") from refusal
-        await driver.write_mes_heartbeat(self._connections + 1)
+        await self._beat_for_the_tool(driver)
         tags = await driver.read_all()
         boot_id = str(tags["boot_id"].value)
         self._restarted = self._boot_id not in (None, boot_id)
@@ -240,12 +241,14 @@ class Supervisor:
         raise LeaseLost(f"{self.tool} is driven by somebody else now")
 
     async def _tell_mes_lives(self, driver: ToolDriver) -> None:
-        count = self._connections
         while True:
             if self._lease.held:
-                count += 1
-                await driver.write_mes_heartbeat(count)
+                await self._beat_for_the_tool(driver)
             await asyncio.sleep(_MES_HEARTBEAT_S)
+
+    async def _beat_for_the_tool(self, driver: ToolDriver) -> None:
+        self._mes_beats += 1
+        await driver.write_mes_heartbeat(self._mes_beats)
 
     async def _watch_heartbeat(self) -> None:
         while True:
@@ -342,6 +345,8 @@ class Supervisor:
         command = await self._commands.next_command(self._alarms)
         if command is None:
             return False
+        # A tool that has not heard us for a while, because this process was starved, refuses what is new.
+        await self._beat_for_the_tool(driver)
         intent = await CommandExecution(command, driver, self._commands, self._lease.check, self._hook).run()
         _log.info("command_ended", tool=self.tool, command=intent.serial, verb=intent.verb, state=intent.state)
         return True

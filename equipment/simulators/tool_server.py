@@ -228,6 +228,7 @@ class ToolServer:
         for item in self._outside_writes(event, "mes_heartbeat"):
             if results[id(item)].is_good():
                 self._mes_seen_at = time.monotonic()
+                self._watch_mes()
 
     def _outside_writes(self, event: Any, tag: str) -> list[Any]:
         node_id = self._space.tag_node_id(tag)
