@@ -56,7 +56,7 @@ class EndpointSettings:
         data_folder: For its state and its files.
         truth_folder: State files of the simulated tools (`*.json`).
         mes_url: Address of the MES without `/api/v1`.
-        mes_token: Token by which it speaks to the MES, issued with `scopes_of_tester(name)`.
+        mes_token: Token by which it speaks to the MES, issued with `tester_scopes(name)`.
         token: What the MES shows; None lets everybody in, on loopback only.
         host, port: Where it listens.
         channels: How many cells it takes.

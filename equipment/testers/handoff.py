@@ -38,7 +38,7 @@ _AREA_TOLERANCE = 0.01
 _OCV_LIMITS = (Decimal("-0.05"), Decimal("0.05"))
 
 
-def scopes_of_tester(tester: str) -> list[str]:
+def tester_scopes(tester: str) -> list[str]:
     """The scopes of the token by which a tester endpoint speaks to the MES, and for itself alone."""
     return ["handoff.reported", "result.received", f"tester:{tester}"]
 

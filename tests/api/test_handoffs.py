@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.service import Service
-from equipment.testers.handoff import scopes_of_tester
+from equipment.testers.handoff import tester_scopes as scopes_of_tester
 from equipment.testers.handoff_states import HandoffEvent
 from tests.api.conftest import SignIn
 from tests.equipment.testers.cells import SYSTEM, Cells

@@ -26,7 +26,7 @@ from api.endpoints.tester import EndpointSettings, serve_endpoint
 from api.service import Service
 from api.settings import Settings
 from equipment.line_config import TesterConfig
-from equipment.testers.handoff import scopes_of_tester
+from equipment.testers.handoff import tester_scopes
 from equipment.testers.handoff_records import Handoff, find_handoff
 from equipment.testers.outbox import Outbox
 from tests.conftest import ALL_ACTS
@@ -157,7 +157,7 @@ def make_line(url: str, folder: Path, *, polls: bool = False) -> TesterLine:
             record,
             name="land1",
             roles=[Role.OPERATOR],
-            scopes=scopes_of_tester("LAND1"),
+            scopes=tester_scopes("LAND1"),
             expires_at=wall_now() + timedelta(days=1),
         )
     (folder / "truth").mkdir()

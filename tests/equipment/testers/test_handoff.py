@@ -247,10 +247,10 @@ def test_a_token_speaks_for_its_own_tester_alone(cells: Cells) -> None:
     uuid = cells.offer(cells.cell())
     news = EventReport(seq=1, event=_E.ACCEPT, at=cells.database.clock.now())
     roles = frozenset({Role.OPERATOR})
-    wrong = Actor("token:land2", roles=roles, scopes=tuple(handoffs.scopes_of_tester("LAND2")))
+    wrong = Actor("token:land2", roles=roles, scopes=tuple(handoffs.tester_scopes("LAND2")))
     with pytest.raises(NotPermitted), cells.database.write(wrong) as record:
         handoffs.report(record, "LAND1", uuid, news)
-    right = Actor("token:land1", roles=roles, scopes=tuple(handoffs.scopes_of_tester("LAND1")))
+    right = Actor("token:land1", roles=roles, scopes=tuple(handoffs.tester_scopes("LAND1")))
     with pytest.raises(NotPermitted), cells.database.write(right) as record:
         handoffs.cancel(record, uuid, reason="not its business")
     with cells.database.write(right) as record:
