@@ -62,7 +62,7 @@ class MesLink:
         """Ask the MES for its open hand-offs: settle those that it has closed, and fetch offers if so configured."""
         try:
             answer = self.client.get(f"{self.api}/testers/{self.tester}/handoffs")
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             _log.warning("mes_not_reached", problem=_said(error))
             return
         if answer.status_code != HTTPStatus.OK:
@@ -93,7 +93,7 @@ class MesLink:
     def _try(self, delivery: Delivery) -> bool:
         try:
             answer = self._send(delivery)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             self._put_off(delivery, _said(error))
             return False
         if answer.is_success:
@@ -155,5 +155,5 @@ def _problem(answer: httpx.Response) -> dict[str, Any]:
     return problem if isinstance(problem, dict) else {}
 
 
-def _said(error: httpx.TransportError) -> str:
+def _said(error: httpx.RequestError) -> str:
     return f"{type(error).__name__}: {error}".removesuffix(": ")

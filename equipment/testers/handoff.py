@@ -19,7 +19,7 @@ from equipment.testers.contract import EventReport, Limits, Offer, ProtocolBody
 from equipment.testers.handoff_records import Handoff, find_handoff, on_channel, open_handoff, store
 from equipment.testers.handoff_states import HANDOFF_STATES, REPORTED, HandoffEvent, HandoffState
 from equipment.testers.handoff_steps import follow, move
-from equipment.testers.outbox_queue import Message, enqueue
+from equipment.testers.outbox_queue import Message, enqueue, messages_of
 from equipment.testers.reports import already_taken, keep_event, require_own, require_tester
 from equipment.testers.traveller import CellFacts, cell_facts
 from recipes.protocols import TestProtocol
@@ -159,8 +159,10 @@ def cancel(record: RecordSession, uuid: str, *, reason: str, expected_version: i
         if not handoff.cancel_requested:
             handoff.cancel_requested = True
             handoff.version += 1
-            enqueue(record, handoff, Message.CANCEL)
             store(record, handoff)
+            # A tester that fetches its hand-offs was sent no offer and sees the wish where it fetches.
+            if messages_of(record, handoff):
+                enqueue(record, handoff, Message.CANCEL)
     return handoff
 
 

@@ -45,7 +45,9 @@ def follow(record: RecordSession, handoff: Handoff, event: HandoffEvent, at: dat
     """
     match event:
         case HandoffEvent.START | HandoffEvent.RESUME | HandoffEvent.PAUSE:
+            handoff.cancel_requested = False
             begin_test(record, handoff, at)
+            store(record, handoff)
         case HandoffEvent.COMPLETE | HandoffEvent.ABORT | HandoffEvent.FAIL:
             handoff.ended_at = at
             if event is HandoffEvent.COMPLETE:

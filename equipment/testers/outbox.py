@@ -27,7 +27,7 @@ from traceability.acts import system_actor
 from traceability.canonical import canonical_bytes
 from traceability.clock import wall_now
 from traceability.database import Database, RecordSession
-from traceability.errors import InvalidInput, StorageFailed
+from traceability.errors import ArgonautError, InvalidInput
 
 _log = structlog.get_logger(__name__)
 
@@ -91,8 +91,8 @@ class Outbox:
             while True:
                 try:
                     await self.deliver(client)
-                except StorageFailed as error:
-                    _log.warning("outbox_not_readable", problem=error.message)
+                except ArgonautError as error:
+                    _log.error("outbox_hindered", problem=error.message)
                 await asyncio.sleep(POLL_S)
 
     async def deliver(self, client: httpx.AsyncClient) -> int:
@@ -109,7 +109,7 @@ class Outbox:
         for row, handoff in rows:
             try:
                 answer = await self._send(client, row, handoff)
-            except (httpx.TransportError, InvalidInput) as error:
+            except (httpx.RequestError, InvalidInput) as error:
                 await asyncio.to_thread(self._put_off, row, _said(error))
                 continue
             if answer.status in _AGAIN or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -195,7 +195,7 @@ def _detail(response: httpx.Response) -> str:
     return str(body.get("detail", "")) if isinstance(body, dict) else ""
 
 
-def _said(error: httpx.TransportError | InvalidInput) -> str:
+def _said(error: httpx.RequestError | InvalidInput) -> str:
     return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 

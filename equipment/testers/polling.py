@@ -46,7 +46,7 @@ def ask_testers(database: Database, testers: Sequence[TesterConfig], *, timeout_
                 held = list(record.exec(query))
             try:
                 lost += _lost(database, client, tester, held)
-            except (httpx.TransportError, InvalidInput) as error:
+            except (httpx.RequestError, InvalidInput) as error:
                 _log.warning("tester_not_reached", tester=tester.name, problem=str(error))
     return lost
 

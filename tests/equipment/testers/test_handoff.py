@@ -230,6 +230,23 @@ def test_a_running_test_is_not_cancelled(cells: Cells) -> None:
         handoffs.cancel(record, uuid, reason="not wanted any more")
 
 
+def test_a_tester_that_fetches_its_handoffs_is_sent_nothing(cells: Cells) -> None:
+    uuid = cells.offer(cells.cell(), tester=TESTER.model_copy(update={"polls": True}))
+    with cells.database.write(SYSTEM) as record:
+        assert handoffs.cancel(record, uuid, reason="the wrong cell").cancel_requested
+    with cells.database.read() as record:
+        assert waiting(record) == []
+
+
+def test_a_wish_to_cancel_that_came_too_late_is_dropped_when_the_test_starts(cells: Cells) -> None:
+    uuid = cells.offer(cells.cell())
+    cells.report(uuid, _E.ACCEPT, _E.LOAD, _E.ARM)
+    with cells.database.write(SYSTEM) as record:
+        handoffs.cancel(record, uuid, reason="the wrong cell")
+    cells.report(uuid, _E.START)
+    assert not cells.find(uuid).cancel_requested
+
+
 def test_a_completed_test_is_released_only_with_its_result_and_a_failed_one_with_a_reason(cells: Cells) -> None:
     completed, failed = cells.running(channel="1"), cells.running(channel="2")
     cells.report(completed, _E.COMPLETE)
