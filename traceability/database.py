@@ -16,7 +16,8 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, inspect
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 from sqlalchemy.orm import UOWTransaction
 from sqlmodel import Session, SQLModel
 
@@ -24,7 +25,7 @@ from traceability.acts import Act, Actor, ActTable
 from traceability.audit import GENESIS, PendingAct, seal
 from traceability.canonical import JsonValue, canonical_value
 from traceability.clock import Clock, wall_now
-from traceability.errors import ArgonautError, StorageFailed
+from traceability.errors import ArgonautError, Conflict, InvalidInput, StorageFailed
 from traceability.events import Publisher
 
 _log = structlog.get_logger(__name__)
@@ -125,22 +126,22 @@ class Database:
 
         Raises:
             StorageFailed: The database can't take the write (disk full, unreachable, locked for too long).
+            Conflict: Somebody else stored the same name at this very moment.
+            InvalidInput: A value is one that the database has no place for.
         """
         session = RecordSession(self.engine, self.clock, actor, self.acts)
         try:
-            session.connection(execution_options={_WRITE: True})
-            yield session
-            session.flush()
-            sealed = seal(session, session.sealed_acts, actor, self.clock.now(), wall_now())
-            session.commit()
+            with _explaining():
+                session.connection(execution_options={_WRITE: True})
+                yield session
+                session.flush()
+                sealed = seal(session, session.sealed_acts, actor, self.clock.now(), wall_now())
+                session.commit()
         except ArgonautError as error:
             session.rollback()
             if error.recorded:
                 self._record_refusal(actor, session.sealed_acts, error)
             raise
-        except OperationalError as error:
-            session.rollback()
-            raise _storage_failed(error) from error
         except BaseException:
             session.rollback()
             raise
@@ -153,20 +154,16 @@ class Database:
         """One transaction that only reads; a change in it is an error of the code."""
         session = RecordSession(self.engine, self.clock, None, self.acts)
         try:
-            yield session
-        except OperationalError as error:
-            raise _storage_failed(error) from error
+            with _explaining():
+                yield session
         finally:
             session.close()
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """A plain connection for hot reads with prebuilt SQL."""
-        try:
-            with self.engine.connect() as connection:
-                yield connection
-        except OperationalError as error:
-            raise _storage_failed(error) from error
+        with _explaining(), self.engine.connect() as connection:
+            yield connection
 
     def create_schema(self) -> None:
         """Create all tables of all imported packages, triggers and the chain's first link, if they are missing."""
@@ -214,27 +211,37 @@ class Database:
         self.record_refusal(actor, attempted, items, error)
 
 
+# As many connections as the service has threads for requests, and some for its own. The values of a statement are
+# kept out of error texts: they may be secrets, and error texts are logged.
+_POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 40, "hide_parameters": True}
+
+
 def make_engine(url: str) -> Engine:
     """An engine whose connections are set up for the record."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        engine = create_engine(parsed, connect_args={"timeout": 20.0, "check_same_thread": False})
+        engine = create_engine(parsed, **_POOL, connect_args={"timeout": 20.0, "check_same_thread": False})
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "handle_error", _tell_errors_alike, retval=True)
         return engine
     # A process that is stopped in the middle of a transaction must not keep its locks from all others.
     give_up = f"-c idle_in_transaction_session_timeout={IDLE_TRANSACTION_MS}"
-    engine = create_engine(
-        parsed, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args={"options": give_up}
-    )
-    event.listen(engine, "handle_error", _tell_disconnects_alike, retval=True)
+    engine = create_engine(parsed, **_POOL, pool_pre_ping=True, connect_args={"options": give_up})
+    event.listen(engine, "handle_error", _tell_errors_alike, retval=True)
     return engine
 
 
-def _tell_disconnects_alike(context: ExceptionContext) -> BaseException | None:
-    """A connection that the server has ended is an `OperationalError`, whatever class its driver gives it."""
+def _tell_errors_alike(context: ExceptionContext) -> BaseException | None:
+    """One class for one kind of error, whatever its driver gives it.
+
+    A connection that the server has ended is an `OperationalError`; a value that can't be stored is a `DataError`.
+    """
+    cause = context.original_exception
     if context.is_disconnect and not isinstance(context.sqlalchemy_exception, OperationalError):
-        return OperationalError(context.statement, context.parameters, context.original_exception)
+        return OperationalError(context.statement, None, cause)
+    if isinstance(cause, OverflowError | UnicodeEncodeError):
+        return DataError(context.statement, None, cause)
     return None
 
 
@@ -250,8 +257,38 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
+@contextmanager
+def _explaining() -> Iterator[None]:
+    """What the database can't take leaves as an error that says what to do."""
+    try:
+        yield
+    except OperationalError as error:
+        raise _storage_failed(error) from error
+    except NoConnectionLeft as error:
+        _log.error("no_connection_left")
+        raise StorageFailed("The database is asked too much at once; nothing was kept. Try again.") from error
+    except DataError as error:
+        raise InvalidInput(f"A value can't be stored ({_first_line(error.orig)}); nothing was kept.") from error
+    except IntegrityError as error:
+        if not _is_duplicate(error):
+            raise
+        raise Conflict(
+            "Somebody else stored the same at this very moment; nothing was kept. Look again, then decide anew."
+        ) from error
+
+
+def _is_duplicate(error: IntegrityError) -> bool:
+    if isinstance(error.orig, sqlite3.IntegrityError):
+        return error.orig.sqlite_errorname in {"SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"}
+    return getattr(error.orig, "sqlstate", None) == "23505"
+
+
+def _first_line(cause: object) -> str:
+    return (str(cause).strip().splitlines() or ["no reason given"])[0]
+
+
 def _storage_failed(error: OperationalError) -> StorageFailed:
-    cause = str(error.orig).strip().splitlines()[0] if error.orig else "the database does not answer"
+    cause = _first_line(error.orig or "the database does not answer")
     _log.error("storage_failed", cause=cause)
     if "full" in cause:
         return StorageFailed(f"The disk is full ({cause}); nothing was kept. Free some room and try again.")
