@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import socket
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -65,16 +68,13 @@ def clock() -> ManualClock:
     return ManualClock(START)
 
 
-@pytest.fixture
-def database_url(database_kind: str, tmp_path: Path) -> Iterator[str]:
-    """The URL of an empty database of its own."""
-    if database_kind == "sqlite":
-        yield f"sqlite:///{tmp_path / 'argonaut.db'}"
-        return
+@contextmanager
+def postgres_database(template: str = "template1") -> Iterator[str]:
+    """The URL of a database of its own on the server, made like another one."""
     assert POSTGRES is not None
     name = f"argonaut_test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(POSTGRES, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     try:
         yield urlsplit(POSTGRES)._replace(scheme="postgresql+psycopg", path=f"/{name}").geturl()
     finally:
@@ -83,10 +83,49 @@ def database_url(database_kind: str, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def database(database_url: str, clock: Clock) -> Iterator[Database]:
+def database_url(database_kind: str, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database of its own."""
+    if database_kind == "sqlite":
+        yield f"sqlite:///{tmp_path / 'argonaut.db'}"
+        return
+    with postgres_database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def schema_template(database_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a database with the schema of the whole product, made once and copied for each test."""
+    # The tables are those of the modules that are imported: here, of all of them.
+    import api.app
+
+    assert api.app.ROUTERS
+    with contextlib.ExitStack() as stack:
+        if database_kind == "sqlite":
+            url = f"sqlite:///{tmp_path_factory.mktemp('template') / 'template.db'}"
+        else:
+            url = stack.enter_context(postgres_database())
+        database = Database(url, ManualClock(START), ALL_ACTS)
+        database.create_schema()
+        database.close()
+        yield url
+
+
+@pytest.fixture
+def schema_url(database_kind: str, schema_template: str, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database of its own with the schema, nothing in it."""
+    if database_kind == "sqlite":
+        copy = tmp_path / "argonaut.db"
+        shutil.copyfile(schema_template.removeprefix("sqlite:///"), copy)
+        yield f"sqlite:///{copy}"
+        return
+    with postgres_database(urlsplit(schema_template).path.removeprefix("/")) as url:
+        yield url
+
+
+@pytest.fixture
+def database(schema_url: str, clock: Clock) -> Iterator[Database]:
     """A database with the schema, nothing in it."""
-    database = Database(database_url, clock, ALL_ACTS)
-    database.create_schema()
+    database = Database(schema_url, clock, ALL_ACTS)
     yield database
     database.close()
 

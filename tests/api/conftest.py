@@ -53,10 +53,9 @@ def enrol_people(service: Service, password_hash: bytes) -> None:
 
 
 @pytest.fixture
-def service(database_url: str, tmp_path: Path, password_hash: bytes) -> Iterator[Service]:
+def service(schema_url: str, tmp_path: Path, password_hash: bytes) -> Iterator[Service]:
     """A service on an empty database with one person for each role; it drives no tools."""
-    service = Service(Settings(data_folder=tmp_path / "var", database_url=database_url, drive_tools=False))
-    service.database.create_schema()
+    service = Service(Settings(data_folder=tmp_path / "var", database_url=schema_url, drive_tools=False))
     enrol_people(service, password_hash)
     yield service
     service.database.close()
