@@ -23,6 +23,8 @@ from traceability.errors import InvalidInput
 
 _EVER = 2**62
 _M4_PER_STRETCH = 4
+FEWEST_POINTS = 2 * _M4_PER_STRETCH
+"""Of a thinned signal: the thinner needs two stretches of time at least."""
 _THINNER: Callable[[], Any] = M4Downsampler
 
 _CHUNKS = text(
@@ -102,12 +104,12 @@ def read_trace(
 
     Raises:
         NotFound: The run has no trace.
-        InvalidInput: The trace has no such signal, or fewer than four points are asked for.
+        InvalidInput: The trace has no such signal, or fewer than eight points are asked for.
     """
     columns = columns_of(connection, run_id)
     wanted = _numbers(columns, tags)
-    if points is not None and points < _M4_PER_STRETCH:
-        raise InvalidInput(f"A plot needs at least {_M4_PER_STRETCH} points, not {points}.")
+    if points is not None and points < FEWEST_POINTS:
+        raise InvalidInput(f"A plot needs at least {FEWEST_POINTS} points, not {points}.")
     span = _span(start, end)
     parts: dict[int, list[Series]] = defaultdict(list)
     for row in connection.execute(_CHUNKS, {"run_id": run_id, **span}):

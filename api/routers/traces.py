@@ -25,7 +25,7 @@ from equipment.press import EQUIPMENT_CLASS as PRESS_CLASS
 from equipment.press import PressPhase
 from equipment.sputter import EQUIPMENT_CLASS as SPUTTER_CLASS
 from equipment.sputter import SputterPhase
-from equipment.trace_reading import Signal, phases, read_gaps, read_trace
+from equipment.trace_reading import FEWEST_POINTS, Signal, phases, read_gaps, read_trace
 from equipment.traces import moment
 from traceability.canonical import timestamp
 from traceability.errors import NotFound
@@ -104,7 +104,9 @@ def show_trace(
     tags: Tags = None,
     start: From = None,
     end: To = None,
-    points: Annotated[int, Query(ge=4, le=20_000, description="At most about so many values a signal.")] = POINTS,
+    points: Annotated[
+        int, Query(ge=FEWEST_POINTS, le=20_000, description="At most about so many values a signal.")
+    ] = POINTS,
 ) -> Response:
     """Signals of a run for a plot: thinned so that the line drawn covers the same pixels."""
     with service.database.connect() as connection:

@@ -173,6 +173,9 @@ def test_a_trace_is_read_by_time_and_thinned_out_for_a_plot(line: Line, run_id: 
             "rf_forward_power_w"
         ]
         plot = read_trace(connection, run_id, tags=["rf_forward_power_w"], points=400)["rf_forward_power_w"]
+        fewest = read_trace(connection, run_id, tags=["rf_forward_power_w"], points=8)["rf_forward_power_w"]
+        with pytest.raises(InvalidInput, match="at least 8"):
+            read_trace(connection, run_id, points=7)
         with pytest.raises(InvalidInput, match="no_such_tag"):
             read_trace(connection, run_id, tags=["no_such_tag"])
         with pytest.raises(NotFound):
@@ -180,6 +183,7 @@ def test_a_trace_is_read_by_time_and_thinned_out_for_a_plot(line: Line, run_id: 
     assert whole.series.values.tolist() == values[1000:3000].tolist()
     assert plot.stored == 5000
     assert len(plot.series) <= 400
+    assert 250.0 in fewest.series.values
     assert plot.series.values.max() == 250.0
     assert plot.series.values.min() == values.min()
 
