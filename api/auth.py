@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar
@@ -20,16 +22,20 @@ from sqlalchemy import Column, ForeignKey, Integer, delete, text
 from sqlmodel import Field, SQLModel
 
 from traceability.acts import Actor, Role, system_actor
+from traceability.audit import SealedEvent
 from traceability.canonical import sha256_hex
 from traceability.clock import wall_now
 from traceability.columns import UtcDateTime
 from traceability.database import Database
 from traceability.errors import RecordError
 from traceability.tokens import token_actor
-from traceability.users import sign_in, sign_out
+from traceability.users import TEMPORARY_SCOPES, sign_in, sign_out
 
 COOKIE = "__Host-argonaut"
 CSRF_HEADER = "X-CSRF-Token"
+FRESH_S = 2.0
+"""How long a reading request may rely on an identity found before, real time."""
+_MOST_KNOWN = 1_000
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _DOOR = system_actor("sign-in")
 
@@ -147,6 +153,47 @@ def actor_of_request(database: Database, request: Request) -> Actor:
     return actor
 
 
+class Identities:
+    """Who reads, remembered for a moment: a page that polls ten times a second is not looked up each time.
+
+    Only requests that change nothing are answered from here. A sign-out, a lock, a change of a user or token in
+    this process forgets everybody at once; one in another process counts after `FRESH_S`.
+
+    Args:
+        database: Where sessions, users and tokens are kept.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: dict[tuple[str, str, str], tuple[float, Actor]] = {}
+        database.publisher.subscribe(self._forget)
+
+    def recent(self, request: Request) -> Actor | None:
+        """Who sends this reading request, if that was found out a moment ago."""
+        if request.method not in SAFE_METHODS:
+            return None
+        known = self._known.get(_shown(request))
+        return known[1] if known is not None and time.monotonic() - known[0] < FRESH_S else None
+
+    def find(self, request: Request) -> Actor:
+        """Who sends this request, from the database; see `actor_of_request`."""
+        asked_at = time.monotonic()
+        actor = actor_of_request(self._database, request)
+        if len(self._known) >= _MOST_KNOWN:
+            self._known = {}
+        self._known[_shown(request)] = (asked_at, actor)
+        return actor
+
+    def _forget(self, events: Sequence[SealedEvent]) -> None:
+        if any(event.kind.startswith(("user.", "token.")) for event in events):
+            self._known = {}
+
+
+def _shown(request: Request) -> tuple[str, str, str]:
+    """What a request shows of its sender."""
+    return request.headers.get("authorization", ""), request.cookies.get(COOKIE, ""), terminal_of(request)
+
+
 def secret_of(request: Request) -> str:
     """The secret that the request showed; empty if none."""
     _, _, secret = request.headers.get("authorization", "").partition(" ")
@@ -182,7 +229,7 @@ def _session(database: Database, secret: str) -> tuple[Actor, str] | None:
     if row is None or row.expires_at <= wall_now():
         return None
     roles = frozenset(Role(role) for role in orjson.loads(row.roles))
-    scopes = ("user.password_changed",) if row.password_temporary else None
+    scopes = TEMPORARY_SCOPES if row.password_temporary else None
     return Actor(row.name, row.id, row.full_name, roles, row.terminal, scopes), row.csrf_token
 
 
@@ -190,5 +237,5 @@ def _require_own_origin(request: Request, csrf_token: str) -> None:
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
         raise ForeignOrigin(f"This request comes from {origin}, which is not this service.")
-    if not hmac.compare_digest(request.headers.get(CSRF_HEADER, ""), csrf_token):
+    if not hmac.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), csrf_token.encode()):
         raise ForeignOrigin(f"The header {CSRF_HEADER} is missing or old; reload the page and try again.")

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
-from api.auth import actor_of_request
 from api.idempotency import Acting, fingerprint, version_of
 from api.service import Service
+from api.threads import in_thread
 from traceability.acts import Actor, Role
 from traceability.errors import Finding, InvalidInput, NotPermitted
 
@@ -22,9 +22,10 @@ async def service_of(request: Request) -> Service:
 Served = Annotated[Service, Depends(service_of)]
 
 
-def current_actor(request: Request, service: Served) -> Actor:
+async def current_actor(request: Request, service: Served) -> Actor:
     """Who is asking; every route but sign-in, health and the published documents needs to know."""
-    return actor_of_request(service.database, request)
+    recent = service.identities.recent(request)
+    return recent if recent is not None else await in_thread(lambda: service.identities.find(request))
 
 
 CurrentActor = Annotated[Actor, Depends(current_actor)]
@@ -43,13 +44,25 @@ async def acting(
     ] = None,
 ) -> Acting:
     """A request that acts once."""
-    # A file goes in by its own route and is named by its hash, so what is read here is small.
-    body = b"" if _is_file(request) else await request.body()
-    sha256 = fingerprint(request.method, request.url.path, request.url.query, if_match, body)
+    sha256 = fingerprint(request.method, request.url.path, request.url.query, if_match, await request.body())
     return Acting(service.database, actor, idempotency_key, sha256, version_of(if_match))
 
 
 Act = Annotated[Acting, Depends(acting)]
+
+
+async def acting_with_file(
+    request: Request,
+    service: Served,
+    actor: CurrentActor,
+    idempotency_key: Annotated[str | None, Header(description="Unique for each act.")] = None,
+) -> Acting:
+    """A request that acts once and brings a file, which is not read here: the route calls `Acting.covers`."""
+    sha256 = fingerprint(request.method, request.url.path, request.url.query, None, b"")
+    return Acting(service.database, actor, idempotency_key, sha256, None)
+
+
+ActWithFile = Annotated[Acting, Depends(acting_with_file)]
 
 
 def needs_version(act: Acting) -> int:
@@ -85,8 +98,3 @@ def require_role(actor: Actor, *roles: Role, what: str) -> None:
             f"{actor.name} may not see {what}.",
             [Finding("role_missing", f"{what} is for: {names}.", "Ask somebody with that role.")],
         )
-
-
-def _is_file(request: Request) -> bool:
-    content_type = request.headers.get("content-type", "")
-    return content_type.startswith(("multipart/", "application/octet-stream"))

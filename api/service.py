@@ -21,7 +21,7 @@ from sqlalchemy import inspect, text
 import equipment.acts
 import recipes.acts
 import traceability.acts
-from api.auth import forget_sessions
+from api.auth import Identities, forget_sessions
 from api.idempotency import forget_keys
 from api.rate_limit import RateLimit
 from api.scheduler import JobScheduler
@@ -34,6 +34,7 @@ from equipment.maintenance import maintenance_jobs
 from equipment.profiles.driver import TagSample
 from equipment.run_section import RunSection
 from equipment.testers.outbox import Outbox
+from equipment.testers.polling import ask_testers
 from equipment.tool_link import LinkState, ToolLink
 from equipment.traces import SealedTraces
 from recipes.history import RecipeSection
@@ -76,6 +77,7 @@ class Service:
         scheduler: Runs jobs; None in a process that runs none.
         outbox: Delivers hand-offs to testers, beside the jobs.
         hub: The live stream.
+        identities: Who reads, remembered for a moment.
         sign_in_limit: How often an address may try to sign in.
     """
 
@@ -96,6 +98,7 @@ class Service:
         self.scheduler = JobScheduler(self.database, self.holder, self.jobs()) if settings.run_jobs else None
         self.outbox = Outbox(self.database, self.line.testers)
         self.hub = Hub(self.database, self.tool_states)
+        self.identities = Identities(self.database)
         self.sign_in_limit = RateLimit(settings.sign_in_rate_per_minute)
 
     def is_empty(self) -> bool:
@@ -120,9 +123,13 @@ class Service:
             forget_sessions(self.database)
             forget_keys(self.database, housekeeping, wall_now() - IDEMPOTENCY_KEYS_KEPT)
 
+        def poll() -> None:
+            ask_testers(self.database, self.line.testers)
+
         return [
             *record_jobs(self.database, self.sealed),
             *maintenance_jobs(self.database),
+            Job("ask-testers", poll, every_s=60),
             Job("forget-sessions-and-keys", forget, every_s=3600),
         ]
 
@@ -163,6 +170,12 @@ class Service:
         """The state of the line for `/metrics`."""
         yield GaugeMetricFamily("argonaut_stream_clients", "Open live streams.", self.hub.clients)
         scheduling = self.scheduler is not None and self.scheduler.holds_lease
+        waiting = GaugeMetricFamily(
+            "argonaut_outbox_waiting", "Messages that testers have yet to hear.", labels=["tester"]
+        )
+        for tester, count in self.outbox.waiting.items():
+            waiting.add_metric([tester], count)
+        yield waiting
         yield GaugeMetricFamily("argonaut_scheduler_lease", "1 where this process runs the jobs.", int(scheduling))
         if self.controller is None:
             return
