@@ -16,9 +16,11 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 import typer
 from annotated_types import Ge, Gt, Le, Lt
+from fastapi.routing import APIRoute
 from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
 
+from api.app import ROUTERS
 from api.cli.application import app
 from api.settings import Settings
 
@@ -133,6 +135,14 @@ def test_every_make_target_that_is_shown_exists(document: Path, words: list[str]
     asked = [word for word in words[1:] if "=" not in word]
     assert asked, f"{document.name}: `{' '.join(words)}` names no target"
     assert set(asked) <= targets, f"{document.name}: the Makefile has {', '.join(sorted(targets))}"
+
+
+def test_every_address_in_the_tour_is_a_route() -> None:
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    shown = set(re.findall(r"\$api(/[^\s\"'?)]+)", _text(ROOT / "README.md")))
+    assert shown
+    unknown = [path for path in shown if not any(route.path_regex.match(path) for route in routes)]
+    assert not unknown
 
 
 def test_the_first_two_commands_of_the_readme_are_demo_and_test() -> None:
