@@ -44,13 +44,20 @@ def _postgres_address() -> str | None:
 POSTGRES = _postgres_address()
 
 
+DATABASES = (
+    "databases: SQLite and PostgreSQL; nothing was left out"
+    if POSTGRES
+    else "databases: SQLite alone. LEFT OUT: every test on PostgreSQL "
+    "(start one and set ARGONAUT_TEST_POSTGRES=postgresql://user@host/database)"
+)
+
+
 def pytest_report_header() -> str:
-    if POSTGRES:
-        return "databases: SQLite and PostgreSQL"
-    return (
-        "databases: SQLite alone. LEFT OUT: every test on PostgreSQL "
-        "(start one and set ARGONAUT_TEST_POSTGRES=postgresql://user@host/database)"
-    )
+    return DATABASES
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.write_line(DATABASES)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import orjson
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import select
 
+from tests.conftest import ALL_ACTS
 from traceability.activities import ActivityKind, ActivityRow, Outcome, begin_activity, end_activity
 from traceability.acts import Actor
 from traceability.audit import GENESIS, AuditEvent, SealedEvent
 from traceability.canonical import sha256_hex
+from traceability.clock import ManualClock
 from traceability.database import Database
-from traceability.errors import NotPermitted, Refused
+from traceability.errors import NotPermitted, Refused, StorageFailed
 
 
 def _events(database: Database) -> list[AuditEvent]:
@@ -93,3 +97,27 @@ def test_events_are_published_only_after_commit(database: Database, operator: Ac
         begin_activity(record, ActivityKind.ASSEMBLY)
         assert heard == []
     assert [event.kind for event in heard] == ["activity.started"]
+
+
+def test_a_full_disk_keeps_nothing_and_says_so(tmp_path: Path, clock: ManualClock, operator: Actor) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'small.db'}", clock, ALL_ACTS)
+    database.create_schema()
+    with database.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+
+    # SQLite itself refuses to grow the file, with the error that a full disk gives.
+    @event.listens_for(database.engine, "connect")
+    def limit(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+
+    database.engine.dispose()
+    kept = 0
+    with pytest.raises(StorageFailed, match="disk is full"):
+        while kept < 1000:
+            with database.write(operator) as record:
+                begin_activity(record, ActivityKind.ASSEMBLY, detail={"note": "x" * 500})
+            kept += 1
+    assert len(_events(database)) == kept
+    with database.read() as record:
+        assert len(record.exec(select(ActivityRow)).all()) == kept
+    database.close()
