@@ -164,7 +164,13 @@ class Service:
 
     def checks(self) -> list[HealthCheck]:
         """What `/readyz` shows."""
-        return [self._database_check(), self._disk_check(), self._clock_check(), *self._tool_checks()]
+        return [
+            self._database_check(),
+            self._disk_check(),
+            self._clock_check(),
+            *self._scheduler_check(),
+            *self._tool_checks(),
+        ]
 
     def gauges(self) -> Iterator[Metric]:
         """The state of the line for `/metrics`."""
@@ -209,12 +215,21 @@ class Service:
         now = self.clock.now()
         return HealthCheck("clock", True, f"{timestamp(now)}, {self.clock.factor:g} domain seconds a second")
 
+    def _scheduler_check(self) -> Iterator[HealthCheck]:
+        if self.scheduler is not None:
+            holds = self.scheduler.holds_lease
+            detail = "this process runs the jobs" if holds else "another process runs the jobs"
+            yield HealthCheck("scheduler lease", True, detail, vital=False)
+
     def _tool_checks(self) -> Iterator[HealthCheck]:
         if self.controller is None:
             return
         for name, link in self.controller.links.items():
             ok = link.state is LinkState.ONLINE and not link.fenced
-            yield HealthCheck(f"tool {name}", ok, f"{link.state} {link.why}".strip(), vital=False)
+            lease = "no lease" if link.lease_epoch is None else f"lease epoch {link.lease_epoch}"
+            fenced = ", fenced: the lease could not be renewed in time" if link.fenced else ""
+            why = f": {link.why}" if link.why else ""
+            yield HealthCheck(f"tool {name}", ok, f"{link.state}{why}; {lease}{fenced}", vital=False)
 
 
 def _state(link: ToolLink, values: Mapping[str, TagSample]) -> bytes:
