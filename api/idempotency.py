@@ -1,8 +1,8 @@
 """Acting once: an `Idempotency-Key` and the act it names are kept in the same transaction.
 
 A POST that acts opens its transaction through `Acting.write`. The first statement claims the key; the last stores
-the answer. So a process that dies in between has done neither, and a retry finds either nothing or the whole
-answer, which is then given again without acting. The same key with another request is a conflict.
+the answer, if it has content. So a process that dies in between has done neither, and a retry finds either nothing
+or the whole answer, which is then given again without acting. The same key with another request is a conflict.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from http import HTTPStatus
 from typing import ClassVar
 
 from fastapi import FastAPI, Request, Response
@@ -81,6 +82,10 @@ class Acting:
         self._request_sha256 = request_sha256
         self._record: RecordSession | None = None
 
+    def covers(self, *parts: str) -> None:
+        """Let what the request brings besides its body make it the request that it is, too: a file by its hash."""
+        self._request_sha256 = sha256_hex("\0".join([self._request_sha256, *parts]).encode())
+
     @contextmanager
     def write(self) -> Iterator[RecordSession]:
         """The request's one transaction.
@@ -128,7 +133,11 @@ class Acting:
     def _claim(self, record: RecordSession, key: str) -> None:
         dialect = postgresql if record.dialect == "postgresql" else sqlite
         claim = dialect.insert(IdempotencyKey).values(
-            actor=self.actor.name, key=key, request_sha256=self._request_sha256, claimed_at=wall_now()
+            actor=self.actor.name,
+            key=key,
+            request_sha256=self._request_sha256,
+            claimed_at=wall_now(),
+            status=HTTPStatus.NO_CONTENT,
         )
         # A second request under the key waits here until the first has committed or rolled back.
         if record.connection().execute(claim.on_conflict_do_nothing().returning(_columns.key)).first() is not None:
@@ -163,7 +172,7 @@ def version_of(if_match: str | None) -> int | None:
     if if_match is None or if_match.strip() == "*":
         return None
     text = if_match.strip().removeprefix("W/").strip('"')
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         raise InvalidInput(f"If-Match {if_match} is not an ETag of this service; send the one you read.")
     return int(text)
 

@@ -56,8 +56,7 @@ async def put_blob(sha256: Sha256, request: Request, service: Served, actor: Cur
     """Upload a file. The same file again changes nothing; one that does not fit its hash is refused."""
     service.database.acts.require(actor, "result.received")
     limit = service.settings.max_upload_mb << 20
-    if int(request.headers.get("content-length", "0") or 0) > limit:
-        raise _too_large(limit)
+    require_size(request, limit)
     body = _Body(request.stream(), sha256, limit)
     stored = await run_in_threadpool(service.attachments.put, cast("BinaryIO", body))
     return BlobView(sha256=stored.sha256, size=stored.size)
@@ -113,6 +112,16 @@ class _Body:
             if chunk:
                 return chunk
         return b""
+
+
+def require_size(request: Request, limit: int) -> None:
+    """Refuse a file that says it is too large, before any of it is read.
+
+    Raises:
+        HTTPException: It is larger than `limit` bytes.
+    """
+    if int(request.headers.get("content-length", "0") or 0) > limit:
+        raise _too_large(limit)
 
 
 def _too_large(limit: int) -> HTTPException:

@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Response, UploadFile
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, Field
 from sqlmodel import select
+from starlette.datastructures import UploadFile
 
-from api.dependencies import Act, CurrentActor, Served
+from api.dependencies import Act, ActWithFile, CurrentActor, Served
+from api.routers.blobs import LARGEST_BYTES, require_size
 from api.views import Body, Serial, Text, View, streamed
 from traceability import attachments, measurements
 from traceability.attachments import Attachment
-from traceability.errors import NotFound
+from traceability.errors import InvalidInput, NotFound
 from traceability.items import find_item
 
 router = APIRouter(tags=["measurements"])
 
 _PIECE = 1 << 20
+_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "item": {"type": "string", "maxLength": 40},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file on its way in, and the serial of what it is about."""
+
+    file: UploadFile
+    item: str | None
 
 
 class NewMeasurement(Body):
@@ -130,20 +158,40 @@ def measurements_of_item(
         return [MeasurementView.of(measurement) for measurement in found]
 
 
-@router.post("/attachments", status_code=201, response_model=AttachmentView)
-def store_attachment(
-    file: UploadFile, act: Act, service: Served, item: Annotated[str | None, Form(max_length=40)] = None
-) -> Response:
+async def uploaded(request: Request, service: Served, actor: CurrentActor) -> AsyncIterator[Upload]:
+    """The form with the file, read only once it is known who sends it.
+
+    Raises:
+        InvalidInput: There is no file in it.
+        HTTPException: It is larger than `max_upload_mb`.
+    """
+    require_size(request, service.settings.max_upload_mb << 20)
+    async with request.form(max_files=1, max_fields=4) as form:
+        file, item = form.get("file"), form.get("item")
+        if not isinstance(file, UploadFile):
+            raise InvalidInput("There is no file in the request; send it as the field `file` of a multipart form.")
+        yield Upload(file, item if isinstance(item, str) and item else None)
+
+
+Uploaded = Annotated[Upload, Depends(uploaded)]
+
+
+@router.post(
+    "/attachments",
+    status_code=201,
+    response_model=AttachmentView,
+    max_body_size=LARGEST_BYTES,
+    openapi_extra=_FORM,
+    responses={413: {"description": "The file is too large."}},
+)
+def store_attachment(upload: Uploaded, act: ActWithFile, service: Served) -> Response:
     """Store a file whole, under its hash, and attach it to an item."""
+    file, item = upload.file, upload.item
+    file_name, media_type = file.filename or "unnamed", file.content_type or "application/octet-stream"
     stored = service.attachments.put(file.file)
+    act.covers(stored.sha256, file_name, media_type, item or "")
     with act.write() as record:
-        row = attachments.attach(
-            record,
-            stored,
-            item_serial=item,
-            file_name=file.filename or "unnamed",
-            media_type=file.content_type or "application/octet-stream",
-        )
+        row = attachments.attach(record, stored, item_serial=item, file_name=file_name, media_type=media_type)
         return act.answer(AttachmentView.of(row), status=201, location=f"/api/v1/attachments/{row.sha256}")
 
 
@@ -162,9 +210,11 @@ def read_attachment(sha256: str, service: Served, actor: CurrentActor) -> Stream
     if row is None:
         raise NotFound(f"No attachment has the hash {sha256}.")
 
+    content = service.attachments.open(sha256)
+
     def pieces() -> Iterator[bytes]:
-        with service.attachments.open(sha256) as file:
-            while piece := file.read(_PIECE):
+        with content:
+            while piece := content.read(_PIECE):
                 yield piece
 
     # Always a download under a fixed type: what somebody uploaded is never run as a page of ours.
