@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import PROBLEM_MEDIA_TYPE, PROBLEM_RESPONSES, add_error_handlers
+from api.errors import PROBLEM_MEDIA_TYPE, PROBLEM_RESPONSES, LargeBodies, add_error_handlers
 from api.idempotency import add_replay_handler
 from api.metrics import add_metrics
 from api.routers import (
@@ -70,7 +70,7 @@ _HEADERS = (
 
 
 class Application(FastAPI):
-    """FastAPI with a document that says how requests sign in and as what media type problems come."""
+    """FastAPI with our middleware around it and a document that says how requests sign in and what problems are."""
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document; made once."""
@@ -93,6 +93,11 @@ class Application(FastAPI):
                             (schema,) = (form["schema"] for form in content.values() if "schema" in form)
                             response["content"] = {PROBLEM_MEDIA_TYPE: {"schema": schema}}
         return super().openapi()
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Ours stand around the framework's own, which refuse large bodies and answer for mistakes of the code."""
+        service: Service = self.state.service
+        return SecurityHeaders(LargeBodies(super().build_middleware_stack(), service.settings.max_body_kb))
 
 
 class SecurityHeaders:
@@ -139,7 +144,6 @@ def create_app(service: Service) -> FastAPI:
     add_error_handlers(app)
     add_replay_handler(app)
     add_metrics(app, service.gauges)
-    app.add_middleware(SecurityHeaders)
     return app
 
 

@@ -16,7 +16,9 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import traceability.errors as record_errors
 from api.auth import ForeignOrigin, NotSignedIn
@@ -106,6 +108,34 @@ def problem_response(
     return Response(orjson.dumps(problem.model_dump()), status, headers, PROBLEM_MEDIA_TYPE)
 
 
+class LargeBodies:
+    """ASGI middleware: the refusal of a body that is too large, which the framework gives in one word, explained."""
+
+    def __init__(self, app: ASGIApp, limit_kb: int) -> None:
+        self._app = app
+        self._detail = (
+            f"The body is larger than {limit_kb} kB, which is the limit (ARGONAUT_MAX_BODY_KB); nothing was done. "
+            "Send a file by its own route."
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and give the framework's own refusal out as a problem."""
+        refused = False
+
+        async def explain(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start" and message["status"] == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                refused = Headers(raw=message["headers"]).get("content-type", "") != PROBLEM_MEDIA_TYPE
+            if not refused:
+                await send(message)
+
+        await self._app(scope, receive, explain if scope["type"] == "http" else send)
+        if refused:
+            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            problem = problem_response(Request(scope), status, "body_too_large", self._detail)
+            await problem(scope, receive, send)
+
+
 def add_error_handlers(app: FastAPI) -> None:
     """Let every error leave as a problem document."""
 
@@ -130,7 +160,9 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def on_http_exception(request: Request, error: HTTPException) -> Response:
         status = HTTPStatus(error.status_code)
-        return problem_response(request, status, status.name.lower(), str(error.detail))
+        response = problem_response(request, status, status.name.lower(), str(error.detail))
+        response.headers.update(error.headers or {})
+        return response
 
     @app.exception_handler(Exception)
     def on_unexpected_error(request: Request, error: Exception) -> Response:

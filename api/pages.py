@@ -15,6 +15,8 @@ from sqlmodel.sql.expression import SelectOfScalar
 from traceability.database import RecordSession
 from traceability.errors import InvalidInput
 
+_LARGEST = 2**63 - 1
+
 Row = TypeVar("Row")
 View = TypeVar("View", bound=BaseModel)
 
@@ -66,6 +68,7 @@ def _encode(position: int) -> str:
 
 def _decode(cursor: str) -> int:
     try:
-        return int(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        position = int(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (binascii.Error, ValueError) as error:
         raise InvalidInput("That is not a cursor of this service; start again from the first page.") from error
+    return max(0, min(position, _LARGEST))

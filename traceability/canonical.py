@@ -16,6 +16,7 @@ from uuid import UUID
 
 import orjson
 
+from traceability.errors import InvalidInput
 from traceability.quantities import plain
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
@@ -39,7 +40,7 @@ def canonical_value(value: object) -> JsonValue:
 
     Raises:
         TypeError: The value is of a kind that has none.
-        ValueError: A key is not ASCII.
+        InvalidInput: A key is not ASCII.
     """
     if isinstance(value, Enum):
         return canonical_value(value.value)
@@ -60,7 +61,7 @@ def canonical_value(value: object) -> JsonValue:
     if isinstance(value, Mapping):
         for key in value:
             if not (isinstance(key, str) and key.isascii()):
-                raise ValueError(f"the key {key!r} is not ASCII text")
+                raise InvalidInput(f"The name {key!r} is not ASCII text; use plain letters, digits and underscores.")
         return {key: canonical_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [canonical_value(item) for item in value]
@@ -70,8 +71,15 @@ def canonical_value(value: object) -> JsonValue:
 
 
 def canonical_bytes(value: object) -> bytes:
-    """The canonical JSON of a value, UTF-8."""
-    return orjson.dumps(canonical_value(value), option=orjson.OPT_SORT_KEYS)
+    """The canonical JSON of a value, UTF-8.
+
+    Raises:
+        InvalidInput: A text in it holds half a character (a lone surrogate).
+    """
+    try:
+        return orjson.dumps(canonical_value(value), option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as error:
+        raise InvalidInput(f"This can't be written down: {error}.") from error
 
 
 def sha256_hex(content: bytes) -> str:

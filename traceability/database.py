@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, inspect
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DataError, IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 from sqlalchemy.orm import UOWTransaction
 from sqlmodel import Session, SQLModel
@@ -275,6 +275,11 @@ def _explaining() -> Iterator[None]:
         raise Conflict(
             "Somebody else stored the same at this very moment; nothing was kept. Look again, then decide anew."
         ) from error
+    except StatementError as error:
+        # A column type that refuses a value says so itself.
+        if isinstance(error.orig, ArgonautError):
+            raise error.orig from error
+        raise
 
 
 def _is_duplicate(error: IntegrityError) -> bool:

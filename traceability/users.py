@@ -22,6 +22,8 @@ from traceability.errors import Conflict, Finding, InvalidInput, NotFound, Refus
 from traceability.passwords import hash_password, password_fits, require_good_password
 
 FAILURES_TO_LOCK = 5
+TEMPORARY_SCOPES = ("user.password_changed", "user.signed_out")
+"""All that somebody may do whose password is still the temporary one."""
 
 NAME = re.compile(r"^[a-z][a-z0-9._-]{1,31}$")
 DOOR = system_actor("sign-in")
@@ -66,7 +68,7 @@ class Proof:
 def actor_of(user: User, terminal: str) -> Actor:
     """The user as who acts from a terminal.
 
-    Somebody whose password is still the temporary one can do nothing but change it.
+    Somebody whose password is still the temporary one can do nothing but change it, or leave.
     """
     return Actor(
         name=user.name,
@@ -74,7 +76,7 @@ def actor_of(user: User, terminal: str) -> Actor:
         full_name=user.full_name,
         roles=frozenset(Role(role) for role in user.roles),
         terminal=terminal,
-        scopes=("user.password_changed",) if user.password_temporary else None,
+        scopes=TEMPORARY_SCOPES if user.password_temporary else None,
     )
 
 
