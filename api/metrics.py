@@ -13,6 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Gauges = Callable[[], Iterator[Metric]]
 
+# A client may make methods up; they make no new series.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
 
 class LineCollector(Collector):
     """Asks the service for the state of the line each time somebody reads the metrics."""
@@ -55,8 +58,9 @@ class RequestMetrics:
             await self._app(scope, receive, note)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._requests.labels(scope["method"], route, str(status)).inc()
-            self._seconds.labels(scope["method"], route).observe(time.perf_counter() - started)
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._requests.labels(method, route, str(status)).inc()
+            self._seconds.labels(method, route).observe(time.perf_counter() - started)
 
 
 def add_metrics(app: FastAPI, gauges: Gauges) -> None:
