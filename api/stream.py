@@ -9,8 +9,9 @@ they carry no id and are not replayed.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -26,6 +27,8 @@ POLL_S = 0.5
 """How often the trail is asked for events that another process committed."""
 TOOL_PERIOD_S = 0.1
 HEARTBEAT_S = 1.0
+RECHECK_S = 5.0
+"""How often it is looked up whether who watches is still signed in. The heartbeat gives the occasion."""
 QUEUE_LENGTH = 2_000
 REPLAY_BATCH = 500
 RETRY = b"retry: 1000\n\n"
@@ -74,6 +77,7 @@ class Hub:
         self._seq = 0
         self._committed = asyncio.Event()
         self._shown: dict[str, bytes] = {}
+        self._ended = False
 
     @property
     def clients(self) -> int:
@@ -81,28 +85,47 @@ class Hub:
         return len(self._clients)
 
     async def run(self) -> None:
-        """Serve until cancelled."""
+        """Serve until cancelled, also while the database is away."""
         loop = asyncio.get_running_loop()
 
         def wake(_: object) -> None:
             loop.call_soon_threadsafe(self._committed.set)
 
         unsubscribe = self._database.publisher.subscribe(wake)
-        self._seq = await in_thread(self._last)
         try:
+            self._seq = await self._head()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch_trail())
                 tasks.create_task(self._watch_tools())
         finally:
             unsubscribe()
 
-    async def stream(self, last_id: int | None, *, sees_people: bool) -> AsyncIterator[bytes]:
-        """The messages for one client, first those it missed since `last_id`; ends when it goes away."""
+    def end(self) -> None:
+        """Let every open stream end, now or at the next heartbeat; a server that stops waits for them.
+
+        May be called from anywhere, also from a signal handler.
+        """
+        self._ended = True
+
+    async def stream(
+        self, last_id: int | None, *, sees_people: bool, may_go_on: Callable[[], Awaitable[bool]]
+    ) -> AsyncIterator[bytes]:
+        """The messages for one client, first those it missed since `last_id`; ends when it goes away.
+
+        Args:
+            last_id: Last event that the client has; None to begin with the next one. One that the trail does not
+                have yet is of another database: the client is told to read again.
+            sees_people: Also give it sign-ins, tokens and refusals.
+            may_go_on: Asked every `RECHECK_S`; the stream ends when the client's session has.
+        """
         client = Client(sees_people)
         self._clients.add(client)
         try:
             yield RETRY
             seq = last_id
+            if seq is not None and seq > await run_in_threadpool(self._last):
+                seq, client.dropped = None, True
+                client.ready.set()
             while seq is not None and (rows := await run_in_threadpool(self._read, seq)):
                 seq = rows[-1].seq
                 for row in rows:
@@ -111,7 +134,12 @@ class Hub:
             for name, state in self._shown.items():
                 yield _tool_message(name, state)
             replayed = seq or 0
-            while True:
+            checked_s = time.monotonic()
+            while not self._ended:
+                if time.monotonic() - checked_s >= RECHECK_S:
+                    if not await may_go_on():
+                        return
+                    checked_s = time.monotonic()
                 await client.ready.wait()
                 client.ready.clear()
                 if client.dropped:
@@ -159,6 +187,13 @@ class Hub:
             if beats * TOOL_PERIOD_S >= HEARTBEAT_S:
                 beats = 0
                 self._push(b"event: heartbeat\ndata: {}\n\n")
+
+    async def _head(self) -> int:
+        while True:
+            try:
+                return await in_thread(self._last)
+            except StorageFailed:
+                await asyncio.sleep(POLL_S)
 
     def _push(self, message: bytes) -> None:
         for client in self._clients:

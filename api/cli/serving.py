@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -50,7 +51,7 @@ def serve(
     require_free_port(settings.host, settings.port)
     service = _service(settings)
     prepare_schema(service, upgrade=migrate_first)
-    uvicorn.run(
+    config = uvicorn.Config(
         create_app(service),
         host=settings.host,
         port=settings.port,
@@ -61,6 +62,20 @@ def serve(
         server_header=False,
         timeout_graceful_shutdown=5,
     )
+    _Server(config, service).run()
+
+
+class _Server(uvicorn.Server):
+    """Ends the live streams as soon as it is told to stop: it would wait for them."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop taking requests and end those that would never end by themselves."""
+        self._service.hub.end()
+        super().handle_exit(sig, frame)
 
 
 def bring_up_to_date() -> None:
