@@ -28,7 +28,7 @@ from traceability.clock import wall_now
 from traceability.columns import UtcDateTime
 from traceability.database import Database
 from traceability.errors import RecordError
-from traceability.tokens import token_actor
+from traceability.tokens import TOKEN_PREFIX, token_actor
 from traceability.users import TEMPORARY_SCOPES, sign_in, sign_out
 
 COOKIE = "__Host-argonaut"
@@ -142,6 +142,9 @@ def actor_of_request(database: Database, request: Request) -> Actor:
             raise NotSignedIn("Only bearer tokens are understood; sign in or send Authorization: Bearer ….")
         if found := _session(database, secret):
             return found[0]
+        if not secret.startswith(TOKEN_PREFIX):
+            # A script goes on asking with the session it had: that is no attempt on a token.
+            raise NotSignedIn("The session has ended; sign in and send the request again.")
         return token_actor(database, secret, terminal)
     secret = request.cookies.get(COOKIE, "")
     found = _session(database, secret) if secret else None
@@ -177,11 +180,12 @@ class Identities:
 
     def find(self, request: Request) -> Actor:
         """Who sends this request, from the database; see `actor_of_request`."""
-        asked_at = time.monotonic()
-        actor = actor_of_request(self._database, request)
         if len(self._known) >= _MOST_KNOWN:
             self._known = {}
-        self._known[_shown(request)] = (asked_at, actor)
+        # Taken before the look-up: what is found while everybody is forgotten is forgotten as well.
+        known, asked_at = self._known, time.monotonic()
+        actor = actor_of_request(self._database, request)
+        known[_shown(request)] = (asked_at, actor)
         return actor
 
     def _forget(self, events: Sequence[SealedEvent]) -> None:

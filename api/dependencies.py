@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
+from starlette.concurrency import run_in_threadpool
 
 from api.idempotency import Acting, fingerprint, version_of
 from api.service import Service
-from api.threads import in_thread
 from traceability.acts import Actor, Role
 from traceability.errors import Finding, InvalidInput, NotPermitted
 
@@ -25,7 +25,8 @@ Served = Annotated[Service, Depends(service_of)]
 async def current_actor(request: Request, service: Served) -> Actor:
     """Who is asking; every route but sign-in, health and the published documents needs to know."""
     recent = service.identities.recent(request)
-    return recent if recent is not None else await in_thread(lambda: service.identities.find(request))
+    # Not among the few threads that renew leases: whoever floods us with sign-ins must not keep those waiting.
+    return recent if recent is not None else await run_in_threadpool(service.identities.find, request)
 
 
 CurrentActor = Annotated[Actor, Depends(current_actor)]

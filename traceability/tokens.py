@@ -21,7 +21,8 @@ from traceability.database import Database, RecordSession
 from traceability.errors import Conflict, InvalidInput, NotFound, SignInRefused
 from traceability.users import DOOR, NAME, role_names
 
-_PREFIX = "argonaut_"
+TOKEN_PREFIX = "argonaut_"
+"""How the secret of every token begins; those of sessions don't."""
 
 
 class ApiToken(SQLModel, table=True):
@@ -81,7 +82,7 @@ def issue_token(
             raise InvalidInput("The token would have expired already; choose a later time.")
         if record.exec(select(ApiToken).where(ApiToken.name == name)).first() is not None:
             raise Conflict(f"There is or was a token {name}, and names are never reused. Choose another.")
-        secret = _PREFIX + secrets.token_urlsafe(32)
+        secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
         token = ApiToken(
             name=name,
             secret_hash=_secret_hash(secret),
