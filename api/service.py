@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import orjson
+import structlog
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from sqlalchemy import inspect, text
 
@@ -47,6 +48,8 @@ from traceability.errors import StorageFailed
 from traceability.exports.record_sections import RecordSection
 from traceability.jobs import Job, record_jobs, verify_and_record
 from traceability.verification import AttachmentSeals, SealedContent, VerificationReport
+
+_log = structlog.get_logger(__name__)
 
 ACTS = (*traceability.acts.ACTS, *recipes.acts.ACTS, *equipment.acts.ACTS)
 
@@ -145,6 +148,8 @@ class Service:
             tasks.append(asyncio.create_task(self.scheduler.run(), name="scheduler"))
             tasks.append(asyncio.create_task(self.outbox.run(), name="outbox"))
         driving = asyncio.create_task(self.controller.run(), name="line") if self.controller else None
+        for task in (*tasks, *([driving] if driving else [])):
+            task.add_done_callback(_log_failure)
         try:
             yield
         finally:
@@ -230,6 +235,12 @@ class Service:
             fenced = ", fenced: the lease could not be renewed in time" if link.fenced else ""
             why = f": {link.why}" if link.why else ""
             yield HealthCheck(f"tool {name}", ok, f"{link.state}{why}; {lease}{fenced}", vital=False)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    """A part that runs for as long as the process must not end unheard."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.critical("part_failed", part=task.get_name(), exc_info=error)
 
 
 def _state(link: ToolLink, values: Mapping[str, TagSample]) -> bytes:
