@@ -16,7 +16,9 @@ certs = typer.Typer(help="Keys and certificates for OPC UA.", no_args_is_help=Tr
 
 @certs.command("make")
 def make(
-    name: Annotated[str, typer.Argument(help="Name of the application, e.g. `argonaut`, or of a simulated tool.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of the application: `mes` for this service, or of a simulated tool.")
+    ],
     folder: Annotated[Path, typer.Option(help="Where the files go.")] = Path("var/certs"),
     uri: Annotated[str, typer.Option(help="Application URI; urn:argonaut:NAME if left out.")] = "",
     host: Annotated[list[str] | None, typer.Option(help="DNS name or address; localhost if left out.")] = None,

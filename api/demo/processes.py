@@ -12,7 +12,7 @@ from typing import Self
 
 from api.settings import child_environment
 
-READY_AFTER_S = 60.0
+READY_AFTER_S = 120.0
 ENDED_AFTER_S = 10.0
 
 
