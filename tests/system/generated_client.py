@@ -21,7 +21,7 @@ CAMPAIGN = Path(__file__).with_name("generated_client_campaign.py")
 _CONFIG = {
     "project_name_override": "line-client",
     "package_name_override": PACKAGE,
-    "post_hooks": [],
+    "post_hooks": [f"{sys.executable} -m ruff format ."],
 }
 
 
