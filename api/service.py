@@ -88,6 +88,7 @@ class Service:
         settings.data_folder.mkdir(parents=True, exist_ok=True)
         self.settings = settings
         self.clock: Clock = PiecewiseClock(settings.clock_file) if settings.clock_file else SystemClock()
+        self.clock.now()  # a shared clock that can't be read is said now, not at the first act
         self.database = Database(settings.url, self.clock, ACTS)
         self.attachments = AttachmentStore(settings.attachments_folder, settings.max_upload_mb << 20)
         self.holder = f"{socket.gethostname()}-{secrets.token_hex(4)}"
@@ -106,7 +107,8 @@ class Service:
 
     def is_empty(self) -> bool:
         """Whether the database holds nothing yet, not even a schema."""
-        return not inspect(self.database.engine).get_table_names()
+        with self.database.connect() as connection:
+            return not inspect(connection).get_table_names()
 
     @property
     def sealed(self) -> Sequence[SealedContent]:

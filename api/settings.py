@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -38,6 +38,12 @@ class Settings(BaseSettings):
     sign_in_rate_per_minute: int = Field(30, ge=1, description="Sign-in attempts a minute from one address.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
     log_format: Literal["json", "console"] = Field("json", description="One JSON object a line, or for people.")
+
+    @model_validator(mode="after")
+    def _whole_key_pair(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("ARGONAUT_TLS_CERTIFICATE and ARGONAUT_TLS_KEY go together")
+        return self
 
     @property
     def url(self) -> str:

@@ -18,6 +18,14 @@ from typing import Protocol
 
 import orjson
 
+from traceability.errors import RecordError
+
+
+class ClockUnreadable(RecordError):
+    """The file of the shared clock is missing or says something else than a clock; nobody knows what time it is."""
+
+    recorded = False
+
 
 def wall_now() -> datetime:
     """Real time, UTC. The one place that asks the operating system for the date."""
@@ -134,11 +142,19 @@ class PiecewiseClock:
         return self._segments[0]
 
     def _reload(self) -> None:
-        status = self._path.stat()
-        signature = (status.st_mtime_ns, status.st_ino)
-        if signature != self._signature:
-            self._segments = tuple(Segment(**segment) for segment in orjson.loads(self._path.read_bytes()))
-            self._signature = signature
+        try:
+            status = self._path.stat()
+            signature = (status.st_mtime_ns, status.st_ino)
+            if signature == self._signature:
+                return
+            segments = tuple(Segment(**segment) for segment in orjson.loads(self._path.read_bytes()))
+        except OSError as error:
+            raise ClockUnreadable(f"The clock {self._path} can't be read: {error.strerror}.") from error
+        except (ValueError, TypeError) as error:
+            raise ClockUnreadable(f"{self._path} is no clock: {error}.") from error
+        if not segments:
+            raise ClockUnreadable(f"{self._path} is no clock: it has no segment.")
+        self._segments, self._signature = segments, signature
 
     def _append(self, segment: Segment) -> None:
         self._reload()

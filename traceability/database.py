@@ -16,7 +16,14 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, inspect
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DataError, IntegrityError, OperationalError, StatementError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    StatementError,
+)
 from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 from sqlalchemy.orm import UOWTransaction
 from sqlmodel import Session, SQLModel
@@ -217,8 +224,19 @@ _POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 40, "hide_parameters":
 
 
 def make_engine(url: str) -> Engine:
-    """An engine whose connections are set up for the record."""
-    parsed = make_url(url)
+    """An engine whose connections are set up for the record.
+
+    Raises:
+        InvalidInput: The URL names no database.
+    """
+    try:
+        parsed = make_url(url)
+        parsed.get_dialect()
+    except (ArgumentError, NoSuchModuleError) as error:
+        # The URL itself may hold a password and is not repeated.
+        raise InvalidInput(
+            "The database's URL can't be understood; write sqlite:///file or postgresql+psycopg://user@host/database."
+        ) from error
     if parsed.get_backend_name() == "sqlite":
         engine = create_engine(parsed, **_POOL, connect_args={"timeout": 20.0, "check_same_thread": False})
         event.listen(engine, "connect", _set_up_sqlite)

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from api.cli import audit, certificates, people, results, serving, tools
-from api.cli.context import explain
+from api.cli.context import explain, fail
 from traceability.errors import ArgonautError
 
 app = typer.Typer(
@@ -31,3 +31,5 @@ def main() -> None:
         app()
     except ArgonautError as error:
         sys.exit(explain(error).exit_code)
+    except OSError as error:
+        sys.exit(fail(f"{error.filename or 'The system'}: {error.strerror or error}.").exit_code)

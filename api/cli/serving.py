@@ -15,18 +15,16 @@ import typer
 import uvicorn
 
 from api.app import create_app
-from api.cli.context import err, fail, out
+from api.cli.context import err, fail, make_service, out, read_settings
 from api.endpoints.line import endpoints_of_line
 from api.endpoints.tester import serve_endpoint
 from api.logs import set_up_logs
 from api.migration import migrate, require_newest_schema
 from api.service import Service
-from api.settings import Settings
 from equipment.line_config import load_line, read_secret
 from equipment.simulators.line import tool_servers
 from equipment.simulators.tool_server import serve as serve_tools
 from traceability.clock import Clock, PiecewiseClock, SystemClock
-from traceability.errors import StorageFailed
 
 LineFile = Annotated[Path | None, typer.Option("--line", help="Line file; ARGONAUT_LINE_FILE if left out.")]
 ClockFile = Annotated[Path | None, typer.Option("--clock", help="Shared accelerated clock; real time if left out.")]
@@ -46,10 +44,10 @@ def serve(
     ] = False,
 ) -> None:
     """Serve the line of the line file."""
-    settings = Settings()
+    settings = read_settings()
     set_up_logs(settings)
     require_free_port(settings.host, settings.port)
-    service = _service(settings)
+    service = make_service(settings)
     prepare_schema(service, upgrade=migrate_first)
     config = uvicorn.Config(
         create_app(service),
@@ -80,7 +78,7 @@ class _Server(uvicorn.Server):
 
 def bring_up_to_date() -> None:
     """Bring the database's schema up to date. Back the database up first."""
-    service = _service(Settings(drive_tools=False, run_jobs=False))
+    service = make_service(read_settings(runs_line=False))
     before, now = migrate(service.database)
     service.database.close()
     out.print(f"schema {before or 'empty'} → {now}" if before != now else f"schema {now}: nothing to do")
@@ -102,7 +100,7 @@ def simulate(
     certificates: Annotated[Path | None, typer.Option(help="Folder with keys of tools that encrypt.")] = None,
 ) -> None:
     """Run the simulated tools and testers that the line file names, at the addresses it names."""
-    settings = Settings()
+    settings = read_settings()
     set_up_logs(settings)
     config = load_line(line or settings.line_file)
     domain: Clock = PiecewiseClock(clock) if clock else SystemClock()
@@ -111,12 +109,10 @@ def simulate(
         servers = tool_servers(config, domain, state, seed=seed, certificates=certificates)
         work.append(serve_tools(*servers))
     if testers or not tools:
-        work.extend(
-            serve_endpoint(endpoint)
-            for endpoint in endpoints_of_line(
-                config, state, mes_url=mes_url, mes_token=_token(mes_token_file), clock_file=clock
-            )
-        )
+        token = _token(mes_token_file)
+        for endpoint in endpoints_of_line(config, state, mes_url=mes_url, mes_token=token, clock_file=clock):
+            require_free_port(endpoint.host, endpoint.port)
+            work.append(serve_endpoint(endpoint))
     _run(work)
 
 
@@ -150,15 +146,6 @@ def require_free_port(host: str, port: int) -> None:
         except OSError as error:
             reason = "is in use by another program" if error.errno == errno.EADDRINUSE else f"{error.strerror}"
             raise fail(f"Port {port} on {host} {reason}; choose another one.") from error
-
-
-def _service(settings: Settings) -> Service:
-    try:
-        return Service(settings)
-    except StorageFailed as error:
-        raise fail(error.message) from error
-    except OSError as error:
-        raise fail(f"The data folder {settings.data_folder} can't be used: {error.strerror}.") from error
 
 
 def _token(file: Path | None) -> str:

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from api.cli.context import fail, out
-from api.settings import Settings
+from api.cli.context import fail, out, read_settings
 from equipment.line_config import load_line
 from equipment.line_controller import make_driver
 
@@ -22,7 +21,7 @@ LineFile = Annotated[Path | None, typer.Option("--line", help="Line file; ARGONA
 @tools.command("list")
 def list_tools(line: LineFile = None) -> None:
     """The tools and testers that the line file names."""
-    config = load_line(line or Settings().line_file)
+    config = load_line(line or read_settings().line_file)
     table = Table("name", "class", "address", "security")
     for tool in config.tools:
         table.add_row(tool.name, tool.equipment_class, tool.endpoint, tool.security.mode)
@@ -34,7 +33,7 @@ def list_tools(line: LineFile = None) -> None:
 @tools.command("check")
 def check_tool(name: str, line: LineFile = None) -> None:
     """Connect to a tool, compare its address space with the tag table, and read every tag once; changes nothing."""
-    config = load_line(line or Settings().line_file)
+    config = load_line(line or read_settings().line_file)
     tool = next((tool for tool in config.tools if tool.name == name), None)
     if tool is None:
         raise fail(f"The line has no tool {name}; there are {', '.join(tool.name for tool in config.tools)}.")
