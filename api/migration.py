@@ -8,11 +8,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect
+from alembic.util import CommandError
+from sqlalchemy import Connection, inspect, text
 
 from traceability.database import Database
 from traceability.errors import RecordError
 
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(7261)")
 _FOLDER = Path(__file__).parent / "migrations"
 
 
@@ -28,7 +30,11 @@ def migrate(database: Database) -> tuple[str | None, str]:
     Returns:
         The revision before (None for an empty database) and the one now.
     """
-    with database.engine.connect().execution_options(argonaut_write=True) as connection:
+    with database.connect() as connection:
+        connection.execution_options(argonaut_write=True)
+        if connection.dialect.name == "postgresql":
+            # Two services that start at once migrate one after the other; on SQLite the transaction sees to it.
+            connection.execute(_ONE_AT_A_TIME)
         before = _revision(connection)
         config = _config()
         config.attributes["connection"] = connection
