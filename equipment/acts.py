@@ -10,6 +10,11 @@ ACTS: tuple[Act, ...] = (
     Act("run.planned", _LINE, "Plan a run."),
     Act("run.withdrawn", _LINE, "Withdraw a planned run."),
     Act("run.given_up", frozenset({Role.ENGINEER, Role.QA}), "Close a run whose end nobody will know."),
+    Act(
+        "correction.reviewed",
+        frozenset({Role.ENGINEER, Role.QA}),
+        "Decide on a run-to-run correction that is left to a person.",
+    ),
     Act("run.starting", frozenset(), "A run is being started on its tool."),
     Act("run.start_refused", frozenset(), "A run could not be started."),
     Act("run.moved", frozenset(), "A run changed its state."),

@@ -11,11 +11,12 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Column, Text, UniqueConstraint
+from sqlalchemy import Column, ForeignKey, Integer, Text, UniqueConstraint
 from sqlmodel import Field, SQLModel, col, select
 
 from equipment.orders import WorkOrder
 from equipment.states import RunState
+from recipes.run_to_run_rows import RunToRunMove
 from traceability.columns import CanonicalJson, Choice, ExactDecimal, UtcDateTime
 from traceability.database import RecordSession
 from traceability.errors import NotFound, StaleVersion
@@ -49,6 +50,7 @@ class Run(SQLModel, table=True):
         actuals: Results by name, `{value, unit}`, as the tool told them at the end.
         product_serial: Serial that what it makes will have, where the tool is told it before (a pellet).
         epoch: Lease epoch under which it was started.
+        move_id: Run-to-run decision that its deposition time rests on; None where there is no film.
         why: Reason of a failed, withdrawn or unknown run.
     """
 
@@ -65,6 +67,9 @@ class Run(SQLModel, table=True):
     work_master: str
     control_recipe: str = Field(sa_column=Column(Text, nullable=False))
     control_hash: str = Field(max_length=64)
+    move_id: int | None = Field(
+        default=None, sa_column=Column(Integer, ForeignKey(col(RunToRunMove.id)), nullable=True, unique=True)
+    )
     experiment: bool = False
     simulated: bool = False
     interrupted: bool = False

@@ -1,7 +1,8 @@
 """What people ask of runs: one planned from what was scanned, and commands to one that there is.
 
 Known here is how a scanned serial is bound to a material of the recipe, and which commands make sense in which state.
-What forbids a run is `dispatch`'s, what a planned one goes through is `runs`'s.
+What forbids a run is `dispatch`'s, how its deposition time is corrected is `run_corrections`'s, what a planned one
+goes through is `runs`'s.
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ from sqlmodel import col, select
 
 from equipment.commands import CommandIntent, CommandVerb, IntentState, intents_of_run, request_command
 from equipment.dispatch import blockers
-from equipment.maintenance import Target
+from equipment.run_corrections import Correction, correction_for, keep_correction
 from equipment.run_records import Run, Use, find_run
-from equipment.runs import plan_run
+from equipment.runs import enter_run
 from equipment.states import RunState
+from equipment.utilisation import find_tool
 from recipes.control import Adjustment, BoundMaterial, ControlRecipe, freeze
 from recipes.errors import NotRunnable
 from recipes.lifecycle import Status
+from recipes.limits import EquipmentClass
 from recipes.master import MasterRecipe
 from recipes.store import RecipeVersion, find_version, read_master_version, versions_of
 from traceability.acts import Actor
 from traceability.database import RecordSession
-from traceability.errors import Finding, NotFound, refuse_for
+from traceability.errors import Finding, NotFound, Severity, refuse_for
 from traceability.items import Item, look_up
 from traceability.materials import Lot
 from traceability.units import Unit
@@ -71,6 +74,19 @@ class RunRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class RunForecast:
+    """What a wanted run would be if it were planned now.
+
+    Attributes:
+        control: The recipe as it would be frozen; None where it can't be.
+        findings: Everything that forbids the run, and warnings.
+    """
+
+    control: ControlRecipe | None
+    findings: Sequence[Finding]
+
+
+@dataclass(frozen=True, slots=True)
 class _Wish:
     """What `dispatch` judges while no control recipe can be frozen."""
 
@@ -80,32 +96,49 @@ class _Wish:
     materials: Sequence[BoundMaterial]
 
 
-def check_request(record: RecordSession, request: RunRequest, actor: Actor) -> list[Finding]:
-    """Everything that forbids or warns about a run if the actor started it now; nothing is changed.
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A wish with the control recipe and correction that it would get, or what stands against them."""
+
+    wish: _Wish
+    control: ControlRecipe | None
+    correction: Correction | None
+    findings: Sequence[Finding]
+
+
+def check_request(record: RecordSession, request: RunRequest, actor: Actor) -> RunForecast:
+    """What would come of the run, and against it, if the actor started it now; nothing is changed.
 
     Raises:
         NotFound: The line has no such tool, or there is no such recipe.
         NotRunnable: The document is a route or a protocol.
     """
-    wish, control, findings = _frozen(record, request)
-    return [*findings, *blockers(record, tool=request.tool, control=control or wish, actor=actor, starting=True)]
+    draft = _draft(record, request)
+    wanted = draft.control or draft.wish
+    found = blockers(record, tool=request.tool, control=wanted, actor=actor, starting=True)
+    return RunForecast(draft.control, [*draft.findings, *found])
 
 
 def plan_request(record: RecordSession, request: RunRequest, *, order: str | None = None) -> Run:
-    """Plan the run that is asked for.
+    """Plan the run that is asked for, its deposition time corrected by what earlier runs have taught.
 
     Raises:
         NotFound: There is no such tool, recipe or order.
         NotRunnable: The document is a route or a protocol.
-        Refused: Something forbids it; all findings of binding, material, tool, person and recipe.
+        Refused: Something forbids it; all findings of binding, material, tool, person, recipe and correction.
     """
-    wish, control, findings = _frozen(record, request)
-    if control is None:
-        with record.act("run.planned", *(thing.serial for thing in request.things)):
-            found = [*findings, *blockers(record, tool=request.tool, control=wish)]
+    with record.act("run.planned", *(thing.serial for thing in request.things)) as act:
+        # From here on nobody else plans or decides for this tool: what is foreseen is what will be stored.
+        find_tool(record, request.tool, lock=True)
+        draft = _draft(record, request)
+        if draft.control is None:
+            found = [*draft.findings, *blockers(record, tool=request.tool, control=draft.wish)]
             refuse_for(f"The run can't be planned on {request.tool}.", found)
             raise RuntimeError("a recipe that can't be frozen has an error among its findings")
-    return plan_run(record, tool=request.tool, control_recipe=control, order=order)
+        move_id = None
+        if draft.correction is not None:
+            move_id = keep_correction(record, draft.wish.master, draft.correction)
+        return enter_run(record, act, tool=request.tool, control_recipe=draft.control, order=order, move_id=move_id)
 
 
 def command_run(
@@ -139,23 +172,39 @@ def _state_findings(record: RecordSession, run: Run, verb: CommandVerb) -> Itera
             yield Finding("run_not_started", message, "Start it, or withdraw it.", run.serial)
 
 
-def _frozen(record: RecordSession, request: RunRequest) -> tuple[_Wish, ControlRecipe | None, list[Finding]]:
-    """The control recipe, or what stands against it."""
+def _draft(record: RecordSession, request: RunRequest) -> _Draft:
     version = _version(record, request)
     master = read_master_version(record, version)
     materials, findings = _bound(record, master, request.things)
     wish = _Wish(version.work_master, master, request.experiment, materials)
+    correction = _correction(record, request, wish)
+    if correction is not None:
+        findings += correction.findings
+    control = None
     try:
         control = freeze(
             master,
             materials=materials,
+            move=None if correction is None else correction.move,
             adjustments=request.adjustments,
             experiment=request.experiment,
-            target_energy_kwh=_target_energy_kwh(record, materials),
+            target_energy_kwh=0.0 if correction is None else correction.target_energy_kwh,
         )
     except NotRunnable as error:
-        return wish, None, [*findings, *error.findings]
-    return wish, None if findings else control, findings
+        findings += error.findings
+    forbidden = any(finding.severity is Severity.ERROR for finding in findings)
+    return _Draft(wish, None if forbidden else control, correction, findings)
+
+
+def _correction(record: RecordSession, request: RunRequest, wish: _Wish) -> Correction | None:
+    """The run-to-run correction of a film; None where there is none, or it is not said from which target."""
+    targets = [bound.serial for bound in wish.materials if bound.use == Use.TARGET]
+    uses = {line.use for line in wish.master.materials_in}
+    if wish.master.equipment_class is not EquipmentClass.SPUTTER or Use.TARGET not in uses or len(targets) != 1:
+        return None
+    return correction_for(
+        record, wish.master, tool=request.tool, target_serial=targets[0], experiment=request.experiment
+    )
 
 
 def _version(record: RecordSession, request: RunRequest) -> RecipeVersion:
@@ -204,9 +253,3 @@ def _material_codes(record: RecordSession, items: Mapping[str, Item]) -> dict[st
     codes = {lot.item_id: lot.material_code for lot in record.exec(select(Lot).where(col(Lot.item_id).in_(keys)))}
     codes |= {unit.item_id: unit.product for unit in record.exec(select(Unit).where(col(Unit.item_id).in_(keys)))}
     return {serial: codes.get(item.key, "") for serial, item in items.items()}
-
-
-def _target_energy_kwh(record: RecordSession, materials: Sequence[BoundMaterial]) -> float:
-    serials = [bound.serial for bound in materials if bound.use == Use.TARGET]
-    targets = record.exec(select(Target).where(col(Target.serial).in_(serials)))
-    return float(sum((target.energy_kwh for target in targets), Decimal(0)))

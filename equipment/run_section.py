@@ -19,7 +19,17 @@ from traceability.database import RecordSession
 from traceability.errors import InvalidInput
 from traceability.exports.record_sections import fields, rows_in
 
-_TOLD_ELSEWHERE = ("id", "version", "activity_id", "order_id", "intent_id", "epoch", "control_recipe", "actuals")
+_TOLD_ELSEWHERE = (
+    "id",
+    "version",
+    "activity_id",
+    "order_id",
+    "intent_id",
+    "move_id",
+    "epoch",
+    "control_recipe",
+    "actuals",
+)
 
 
 class RunSection:

@@ -33,6 +33,7 @@ from equipment.traces import TraceRow, seal_trace
 from equipment.utilisation import find_tool, follow_run
 from recipes.control import ControlRecipe
 from traceability.activities import Outcome, begin_activity, end_activity, find_activity, next_serial
+from traceability.audit import PendingAct
 from traceability.database import RecordSession
 from traceability.errors import Finding, InvalidInput, refuse_for
 from traceability.exposure import move
@@ -45,6 +46,7 @@ __all__ = [
     "RunPosition",
     "RunState",
     "build_order",
+    "enter_run",
     "find_run",
     "give_up",
     "mark_unknown",
@@ -72,42 +74,60 @@ def plan_run(record: RecordSession, *, tool: str, control_recipe: ControlRecipe,
         Refused: Something forbids it; all findings of material, tool, person and recipe.
     """
     with record.act("run.planned", *(bound.serial for bound in control_recipe.materials)) as act:
-        found = find_tool(record, tool, lock=True)
-        refuse_for(f"The run can't be planned on {tool}.", blockers(record, tool=tool, control=control_recipe))
-        run = Run(
-            serial=next_serial(record, "RUN"),
-            tool=tool,
-            equipment_class=found.equipment_class,
-            state=RunState.PLANNED,
-            order_id=None if order is None else find_order(record, order).key,
-            work_master=control_recipe.work_master,
-            control_recipe=control_recipe.canonical_json().decode(),
-            control_hash=control_recipe.content_hash(),
-            experiment=control_recipe.experiment,
-            simulated=found.simulated,
-            product_serial=reserve_serial(record, ItemKind.PELLET) if makes_pellet(control_recipe) else "",
-            planned_by=record.actor.name,
-            planned_at=record.clock.now(),
-        )
-        record.add(run)
-        record.flush()
-        items, _ = look_up(record, [b.serial for b in control_recipe.materials if b.use != Use.DIE])
-        for bound in control_recipe.materials:
-            item = items.get(bound.serial)
-            whole = item is not None and bound.unit == "piece"
-            record.add(
-                RunPosition(
-                    run_id=run.key,
-                    item_id=None if item is None else item.key,
-                    serial=bound.serial if item is None else item.serial,
-                    use=Use(bound.use),
-                    position=bound.position,
-                    quantity=None if whole else bound.quantity,
-                    unit="" if whole else bound.unit,
-                )
+        return enter_run(record, act, tool=tool, control_recipe=control_recipe, order=order)
+
+
+def enter_run(
+    record: RecordSession,
+    act: PendingAct,
+    *,
+    tool: str,
+    control_recipe: ControlRecipe,
+    order: str | None = None,
+    move_id: int | None = None,
+) -> Run:
+    """Plan a run as `plan_run` does, inside the act of a caller who has frozen its recipe there.
+
+    `act` is told what is planned; `move_id` is the run-to-run decision that the recipe was frozen with.
+    """
+    act.items[:] = [bound.serial for bound in control_recipe.materials]
+    found = find_tool(record, tool, lock=True)
+    refuse_for(f"The run can't be planned on {tool}.", blockers(record, tool=tool, control=control_recipe))
+    run = Run(
+        serial=next_serial(record, "RUN"),
+        tool=tool,
+        equipment_class=found.equipment_class,
+        state=RunState.PLANNED,
+        order_id=None if order is None else find_order(record, order).key,
+        work_master=control_recipe.work_master,
+        control_recipe=control_recipe.canonical_json().decode(),
+        control_hash=control_recipe.content_hash(),
+        move_id=move_id,
+        experiment=control_recipe.experiment,
+        simulated=found.simulated,
+        product_serial=reserve_serial(record, ItemKind.PELLET) if makes_pellet(control_recipe) else "",
+        planned_by=record.actor.name,
+        planned_at=record.clock.now(),
+    )
+    record.add(run)
+    record.flush()
+    items, _ = look_up(record, [b.serial for b in control_recipe.materials if b.use != Use.DIE])
+    for bound in control_recipe.materials:
+        item = items.get(bound.serial)
+        whole = item is not None and bound.unit == "piece"
+        record.add(
+            RunPosition(
+                run_id=run.key,
+                item_id=None if item is None else item.key,
+                serial=bound.serial if item is None else item.serial,
+                use=Use(bound.use),
+                position=bound.position,
+                quantity=None if whole else bound.quantity,
+                unit="" if whole else bound.unit,
             )
-        act.items.append(run.serial)
-        act.detail.update(tool=tool, work_master=run.work_master, experiment=run.experiment)
+        )
+    act.items.append(run.serial)
+    act.detail.update(tool=tool, work_master=run.work_master, experiment=run.experiment)
     return run
 
 

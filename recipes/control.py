@@ -198,7 +198,7 @@ def freeze(
         duration_s += time_s - prediction.deposit_time_s
         parameters["deposit_time_s"] = _stepped(time_s, TIME_STEP_S, "s")
         parameters["max_deposit_time_s"] = _stepped(time_s * float(MAX_TIME_FACTOR), TIME_STEP_S, "s")
-        corrections += [] if move is None else [_time_correction(move, prediction.deposit_time_s)]
+        corrections += [] if move is None else _time_corrections(move, prediction.deposit_time_s)
     if master.equipment_class is EquipmentClass.PRESS:
         force = force_kn(float(parameters["pressure_mpa"].value), float(parameters["die_diameter_mm"].value))
         parameters["force_kn"] = _stepped(force, FORCE_STEP_KN, "kN")
@@ -215,15 +215,13 @@ def freeze(
     )
 
 
-def _time_correction(move: Move, model_time_s: float) -> Correction:
-    approval = f", approved by {move.approved_by}" if move.approved_by else ""
-    return Correction(
-        name="deposit_time_s",
-        unit="s",
-        master_value=_stepped(model_time_s, TIME_STEP_S, "s").value,
-        value=_stepped(move.time_s, TIME_STEP_S, "s").value,
-        reason=f"run-to-run control, {move.reason}{approval}",
-    )
+def _time_corrections(move: Move, model_time_s: float) -> Iterator[Correction]:
+    """The correction of the deposition time, where there is any to the step of the tool."""
+    by_model, used = (_stepped(time_s, TIME_STEP_S, "s").value for time_s in (model_time_s, move.time_s))
+    if used != by_model:
+        approval = f", approved by {move.approved_by}" if move.approved_by else ""
+        reason = f"run-to-run control, {move.reason}{approval}"
+        yield Correction(name="deposit_time_s", unit="s", master_value=by_model, value=used, reason=reason)
 
 
 def _stepped(value: float, step: Decimal, unit: str) -> ControlParameter:

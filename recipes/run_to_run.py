@@ -180,7 +180,7 @@ def decide(state: State, thickness_nm: float, model_rate_nm_per_min: float, sett
                 Finding(
                     "context_held",
                     f"Two films in a row were far from predicted on target {state.context.target_serial}.",
-                    "Inspect the target for a crack; then release the context or change the target.",
+                    "Let an engineer or QA inspect the target for a crack and release it, or change the target.",
                     state.context.target_serial,
                 )
             ],

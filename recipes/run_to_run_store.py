@@ -1,7 +1,7 @@
-"""How run-to-run control uses what is on the record: decide, approve, learn, release.
+"""How run-to-run control uses what is on the record: foresee, decide, approve, learn, release.
 
 Each decision and each lesson is kept with its inputs (`recipes.run_to_run_rows`), so that any deposition time can be
-explained for ever. The law itself stands in `recipes.run_to_run`.
+explained for ever. The law itself stands in `recipes.run_to_run`; which runs there were to learn from is not known.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from recipes.run_to_run import (
     Context,
     Move,
     Settings,
+    State,
     Update,
     approve_beyond_clamp,
+    begin,
     decide,
     learn,
     release,
@@ -30,6 +32,56 @@ from recipes.run_to_run import (
 from recipes.run_to_run_rows import RunToRunContext, RunToRunLesson, RunToRunMove
 from traceability.database import RecordSession
 from traceability.errors import Conflict, Finding, InvalidInput, NotFound
+
+
+def context_of(master: MasterRecipe, tool: str, target_serial: str) -> Context:
+    """The context that a sputter recipe runs in on a tool with that target.
+
+    Raises:
+        InvalidInput: The recipe is no sputter recipe.
+    """
+    if master.equipment_class is not EquipmentClass.SPUTTER:
+        raise InvalidInput(f"{master.document_id} deposits no film; it has no time to decide.")
+    material = next(material.material for material in master.materials_in if material.use == "target")
+    return Context(tool, target_serial, master.family, material)
+
+
+def known_state(record: RecordSession, context: Context, settings: Settings | None = None) -> State:
+    """What a context has learned; a target never seen starts at the mean of new targets."""
+    found = find_context(record, context)
+    if found is not None:
+        return found.state
+    known = record.exec(
+        select(RunToRunContext.first_level).where(
+            RunToRunContext.tool == context.tool,
+            RunToRunContext.family == context.family,
+            RunToRunContext.material == context.material,
+            col(RunToRunContext.first_level).is_not(None),
+        )
+    ).all()
+    levels = [level for level in known if level is not None]
+    state = begin(context, settings)
+    return replace(state, level=fmean(levels)) if levels else state
+
+
+def foresee(
+    state: State,
+    master: MasterRecipe,
+    target_energy_kwh: float,
+    model: SputterRateModel | None = None,
+    settings: Settings | None = None,
+) -> Move:
+    """The move that `decide_time` would make from a state; nothing is stored.
+
+    Raises:
+        CorrectionRefused: The context is held.
+    """
+    rate = (model or SputterRateModel()).rate_nm_per_min(
+        float(master.formula.target("rf_power_w")),
+        float(master.formula.target("working_pressure_pa")),
+        target_energy_kwh,
+    )
+    return decide(state, float(master.formula.target("thickness_nm")), rate, settings)
 
 
 def decide_time(
@@ -60,18 +112,10 @@ def decide_time(
         CorrectionRefused: The context is held.
         InvalidInput: The recipe is no sputter recipe.
     """
-    if master.equipment_class is not EquipmentClass.SPUTTER:
-        raise InvalidInput(f"{master.document_id} deposits no film; it has no time to decide.")
-    rules = settings or Settings()
+    context = context_of(master, tool, target_serial)
     with record.act("run_to_run.moved", target_serial) as act:
-        material = _film(master)
-        row = _context(record, Context(tool, target_serial, master.family, material), rules)
-        rate = (model or SputterRateModel()).rate_nm_per_min(
-            float(master.formula.target("rf_power_w")),
-            float(master.formula.target("working_pressure_pa")),
-            target_energy_kwh,
-        )
-        move = decide(row.state, float(master.formula.target("thickness_nm")), rate, rules)
+        row = _context(record, context, settings)
+        move = foresee(row.state, master, target_energy_kwh, model, settings)
         stored = _keep_move(record, row, move, master.work_master, target_energy_kwh)
         act.detail.update(move=stored.id, time_s=move.time_s, reason=move.reason)
     return stored, move
@@ -89,24 +133,40 @@ def approve_move(record: RecordSession, move_id: int, *, reason: str) -> tuple[R
         if not old.clamped or not reason.strip():
             raise InvalidInput("Only a clamped move is approved, and with a reason.")
         row = _locked_context(record, old.context_id)
-        move = approve_beyond_clamp(
-            Move(
-                before=row.state,
-                settings=Settings(**{name: float(value) for name, value in old.settings.items()}),
-                thickness_nm=old.thickness_nm,
-                model_rate_nm_per_min=old.model_rate_nm_per_min,
-                model_time_s=old.model_time_s,
-                wanted_time_s=old.wanted_time_s,
-                time_s=old.time_s,
-                clamped=old.clamped,
-                reason=old.reason,
-            ),
-            record.actor.name,
-        )
+        move = approve_beyond_clamp(move_of(old, row.state), record.actor.name)
         stored = _keep_move(record, row, move, old.work_master, old.target_energy_kwh, approves=old.id)
         act.items.append(row.target_serial)
         act.detail.update(move=stored.id, approves=old.id, time_s=move.time_s)
     return stored, move
+
+
+def move_of(row: RunToRunMove, before: State) -> Move:
+    """A stored move as the law gave it, from the state before it."""
+    return Move(
+        before=before,
+        settings=_settings(row),
+        thickness_nm=row.thickness_nm,
+        model_rate_nm_per_min=row.model_rate_nm_per_min,
+        model_time_s=row.model_time_s,
+        wanted_time_s=row.wanted_time_s,
+        time_s=row.time_s,
+        clamped=row.clamped,
+        reason=row.reason,
+        approved_by=row.approved_by,
+    )
+
+
+def taught(state: State, move: RunToRunMove, *, thickness_nm: float, time_s: float, aborted: bool = False) -> Update:
+    """What a measured run teaches a state; nothing is stored. Arguments as those of `learn_from`."""
+    made = replace(state, last_log_time=math.log(move.time_s / move.model_time_s))
+    return learn(
+        state if aborted else made,
+        thickness_nm,
+        time_s,
+        move.model_rate_nm_per_min,
+        _settings(move),
+        aborted=aborted,
+    )
 
 
 def learn_from(
@@ -140,16 +200,7 @@ def learn_from(
         row = _locked_context(record, move.context_id)
         if record.exec(select(RunToRunLesson).where(RunToRunLesson.move_id == move_id)).first() is not None:
             raise Conflict(f"Run-to-run control has learned from move {move_id} already.")
-        rules = Settings(**{name: float(value) for name, value in move.settings.items()})
-        made = replace(row.state, last_log_time=math.log(move.time_s / move.model_time_s))
-        update = learn(
-            row.state if aborted else made,
-            thickness_nm,
-            time_s,
-            move.model_rate_nm_per_min,
-            rules,
-            aborted=aborted,
-        )
+        update = taught(row.state, move, thickness_nm=thickness_nm, time_s=time_s, aborted=aborted)
         record.add(
             RunToRunLesson(
                 move_id=move_id,
@@ -218,25 +269,15 @@ def lessons_of(record: RecordSession, context: Context) -> Sequence[RunToRunLess
     ).all()
 
 
-def _film(master: MasterRecipe) -> str:
-    """The material that a sputter recipe takes from its target."""
-    return next(material.material for material in master.materials_in if material.use == "target")
+def _settings(move: RunToRunMove) -> Settings:
+    return Settings(**{name: float(value) for name, value in move.settings.items()})
 
 
-def _context(record: RecordSession, context: Context, rules: Settings) -> RunToRunContext:
+def _context(record: RecordSession, context: Context, settings: Settings | None) -> RunToRunContext:
     found = find_context(record, context)
     if found is not None:
         return _locked_context(record, found.id)
-    known = record.exec(
-        select(RunToRunContext.first_level).where(
-            RunToRunContext.tool == context.tool,
-            RunToRunContext.family == context.family,
-            RunToRunContext.material == context.material,
-            col(RunToRunContext.first_level).is_not(None),
-        )
-    ).all()
-    levels = [level for level in known if level is not None]
-    row = RunToRunContext(**asdict(context), level=fmean(levels) if levels else rules.prior)
+    row = RunToRunContext(**asdict(context), level=known_state(record, context, settings).level)
     record.add(row)
     record.flush()
     return row

@@ -111,11 +111,22 @@ class StartBody(Body):
     reason: str = Field("", max_length=1000)
 
 
+class CorrectionView(View):
+    """A number that differs from the master recipe's, or from its model's, and why."""
+
+    name: str = Field(examples=["deposit_time_s"])
+    unit: str
+    master_value: Decimal = Field(description="What the master recipe, or its model, says.")
+    value: Decimal = Field(description="What the run uses.")
+    reason: str = Field(examples=["run-to-run control, by the law"])
+
+
 class CheckView(View):
     """What stands against a run; it may be started when nothing of severity error is among the findings."""
 
     ready: bool
     findings: list[FindingView]
+    corrections: list[CorrectionView] = Field(description="That the run would get if it were planned now.")
 
 
 class RunView(View):
@@ -177,6 +188,7 @@ class RunDetail(RunView):
     title: str = Field(description="Of the recipe.")
     order: str | None
     expected_duration_s: Decimal
+    corrections: list[CorrectionView]
     positions: list[PositionView]
     comparison: list[ComparisonView]
     deviations: list[DeviationView]
@@ -219,8 +231,12 @@ def plan_run(body: NewRun, act: Act) -> Response:
 def check_run(name: str, body: RunCheck, service: Served, actor: CurrentActor) -> CheckView:
     """What would stand against starting a run now; nothing is changed."""
     with service.database.read() as record:
-        findings = check_request(record, body.request(name), actor)
-    return CheckView(ready=_may_start(findings), findings=_findings(findings))
+        forecast = check_request(record, body.request(name), actor)
+    return CheckView(
+        ready=_may_start(forecast.findings),
+        findings=_findings(forecast.findings),
+        corrections=_corrections(forecast.control),
+    )
 
 
 @router.get("/runs/{serial}")
@@ -282,11 +298,16 @@ def _detail(record: RecordSession, run: Run) -> RunDetail:
         title=control.master.title,
         order=None if order is None else order.serial,
         expected_duration_s=control.expected_duration_s,
+        corrections=_corrections(control),
         positions=[PositionView.of(position) for position in positions_of(record, run)],
         comparison=[ComparisonView.of(line) for line in set_against_actual(run, control)],
         deviations=[DeviationView.of(deviation) for deviation in deviations_of(record, run)],
         actuals=run.actuals,
     )
+
+
+def _corrections(control: ControlRecipe | None) -> list[CorrectionView]:
+    return [] if control is None else [CorrectionView.of(correction) for correction in control.corrections]
 
 
 def _may_start(findings: Sequence[Finding]) -> bool:

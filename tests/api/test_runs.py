@@ -66,7 +66,7 @@ def test_a_check_says_what_would_stand_against_a_start_and_changes_nothing(lab: 
     assert check["ready"] is False
     assert [finding["code"] for finding in check["findings"]] == ["recipe_not_effective"]
     ready = lab.olga.post(f"{V1}/tools/{PRESS}:check", json={**body, "experiment": True}).json()
-    assert ready == {"ready": True, "findings": []}
+    assert ready == {"ready": True, "findings": [], "corrections": []}
     assert lab.olga.get(f"{V1}/runs").json()["items"] == []
 
 
