@@ -29,6 +29,9 @@ def migrate(database: Database) -> tuple[str | None, str]:
 
     Returns:
         The revision before (None for an empty database) and the one now.
+
+    Raises:
+        SchemaOutdated: A newer version of the service made the schema.
     """
     with database.connect() as connection:
         connection.execution_options(argonaut_write=True)
@@ -38,7 +41,12 @@ def migrate(database: Database) -> tuple[str | None, str]:
         before = _revision(connection)
         config = _config()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise SchemaOutdated(
+                f"The database is at revision {before}, which this version does not know; start the one that made it."
+            ) from error
         connection.commit()
         return before, newest_revision()
 

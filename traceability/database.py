@@ -253,10 +253,12 @@ def make_engine(url: str) -> Engine:
 def _tell_errors_alike(context: ExceptionContext) -> BaseException | None:
     """One class for one kind of error, whatever its driver gives it.
 
-    A connection that the server has ended is an `OperationalError`; a value that can't be stored is a `DataError`.
+    A connection that the server has ended and a file that is no database, or a damaged one, are an
+    `OperationalError`; a value that can't be stored is a `DataError`.
     """
     cause = context.original_exception
-    if context.is_disconnect and not isinstance(context.sqlalchemy_exception, OperationalError):
+    damaged = type(cause) is sqlite3.DatabaseError
+    if damaged or (context.is_disconnect and not isinstance(context.sqlalchemy_exception, OperationalError)):
         return OperationalError(context.statement, None, cause)
     if isinstance(cause, OverflowError | UnicodeEncodeError):
         return DataError(context.statement, None, cause)

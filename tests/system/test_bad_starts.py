@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import yaml
 
 from api.cli.application import main
 
@@ -89,8 +90,9 @@ def test_a_busy_port_is_named(shell: Shell, busy_port: int) -> None:
 
 
 def test_a_simulated_tester_that_cannot_listen_says_so(shell: Shell, busy_port: int) -> None:
-    tester = f"testers: [{{name: LAND1, kind: land, url: 'http://127.0.0.1:{busy_port}', channels: 1, capabilities: [cycling]}}]\n"
-    (shell.folder / "deploy" / "line.yaml").write_text(f"site: test\n{tester}")
+    tester = {"name": "LAND1", "kind": "land", "url": f"http://127.0.0.1:{busy_port}", "channels": 1}
+    line = {"site": "test", "testers": [tester | {"capabilities": ["cycling"]}]}
+    (shell.folder / "deploy" / "line.yaml").write_text(yaml.safe_dump(line))
     assert f"Port {busy_port}" in shell.fails("simulate", "--testers")
 
 
