@@ -22,6 +22,7 @@ from traceability.acts import Actor
 from traceability.audit import AuditEvent
 from traceability.errors import NotPermitted, Refused, Severity
 from traceability.measurements import record_measurement
+from traceability.verification import verify
 
 RECIPE = "SP-LIALO2-200"
 WANTED_NM = 200.0
@@ -267,3 +268,5 @@ def test_the_audit_trail_tells_of_lesson_and_move_under_the_planning(line: Line)
     with line.database.read() as record:
         kinds = [event.kind for event in record.exec(select(AuditEvent).order_by(col(AuditEvent.seq)))]
     assert kinds[-3:] == ["run.planned", "run_to_run.learned", "run_to_run.moved"]
+    report = verify(line.database)
+    assert report.intact, report.first
