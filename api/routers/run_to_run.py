@@ -42,7 +42,7 @@ class LessonView(View):
     evidence: str = Field(description="The run and the measurements.")
 
 
-class MoveView(View):
+class RunToRunMoveView(View):
     """A decided deposition time with what it was computed from."""
 
     id: int
@@ -59,7 +59,7 @@ class MoveView(View):
     approved_by: str = Field(description="Who let it go beyond the clamp; empty where nobody had to.")
 
 
-class UsedMoveView(MoveView):
+class UsedMoveView(RunToRunMoveView):
     """A move with the run that used it and what that run taught."""
 
     run: str | None = Field(description="Null for a move that no run was planned with.")
@@ -122,7 +122,7 @@ def release_context(context_id: int, body: Reason, act: Act) -> Response:
         return act.answer(_context(record, row, 10), version=row.version)
 
 
-@router.post("/tools/{name}/run-to-run:approve", status_code=201, response_model=MoveView)
+@router.post("/tools/{name}/run-to-run:approve", status_code=201, response_model=RunToRunMoveView)
 def approve_beyond_clamp(name: str, body: NewApproval, act: Act) -> Response:
     """Let the correction of the next run of a recipe go beyond its clamp."""
     with act.write() as record:
@@ -134,7 +134,7 @@ def approve_beyond_clamp(name: str, body: NewApproval, act: Act) -> Response:
             target_serial=body.target,
             reason=body.reason,
         )
-        return act.answer(MoveView.of(approved), status=201)
+        return act.answer(RunToRunMoveView.of(approved), status=201)
 
 
 def _context(record: RecordSession, row: RunToRunContext, moves: int) -> ContextView:
@@ -162,7 +162,7 @@ def _context(record: RecordSession, row: RunToRunContext, moves: int) -> Context
 
 def _used(move: RunToRunMove, run: Run | None, lesson: RunToRunLesson | None) -> UsedMoveView:
     return UsedMoveView(
-        **MoveView.of(move).model_dump(),
+        **RunToRunMoveView.of(move).model_dump(),
         run=None if run is None else run.serial,
         lesson=None if lesson is None else LessonView.of(lesson),
     )
