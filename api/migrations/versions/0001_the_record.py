@@ -663,46 +663,6 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_run_to_run_moves_context_id"), "run_to_run_moves", ["context_id"], unique=False)
     op.create_table(
-        "runs",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("serial", sa.String(), nullable=False),
-        sa.Column("tool", sa.String(), nullable=False),
-        sa.Column("equipment_class", sa.String(), nullable=False),
-        sa.Column("state", sa.String(), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column("activity_id", sa.Integer(), nullable=True),
-        sa.Column("order_id", sa.Integer(), nullable=True),
-        sa.Column("work_master", sa.String(), nullable=False),
-        sa.Column("control_recipe", sa.Text(), nullable=False),
-        sa.Column("control_hash", sa.String(length=64), nullable=False),
-        sa.Column("experiment", sa.Boolean(), nullable=False),
-        sa.Column("simulated", sa.Boolean(), nullable=False),
-        sa.Column("interrupted", sa.Boolean(), nullable=False),
-        sa.Column("planned_by", sa.String(), nullable=False),
-        sa.Column("planned_at", _moment(), nullable=False),
-        sa.Column("intent_id", sa.Integer(), nullable=True),
-        sa.Column("epoch", sa.Integer(), nullable=False),
-        sa.Column("started_at", _moment(), nullable=True),
-        sa.Column("ended_at", _moment(), nullable=True),
-        sa.Column("actuals", sa.Text(), nullable=False),
-        sa.Column("product_serial", sa.String(), nullable=False),
-        sa.Column("why", sa.String(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["activity_id"],
-            ["activities.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["order_id"],
-            ["orders.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("activity_id"),
-        sa.UniqueConstraint("serial"),
-    )
-    op.create_index(op.f("ix_runs_order_id"), "runs", ["order_id"], unique=False)
-    op.create_index(op.f("ix_runs_state"), "runs", ["state"], unique=False)
-    op.create_index(op.f("ix_runs_tool"), "runs", ["tool"], unique=False)
-    op.create_table(
         "signatures",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("user_id", sa.Integer(), nullable=False),
@@ -775,24 +735,6 @@ def upgrade() -> None:
     op.create_index(op.f("ix_units_kind"), "units", ["kind"], unique=False)
     op.create_index(op.f("ix_units_status"), "units", ["status"], unique=False)
     op.create_table(
-        "deviations",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("run_id", sa.Integer(), nullable=False),
-        sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("grade", sa.String(), nullable=False),
-        sa.Column("source", sa.String(), nullable=False),
-        sa.Column("message", sa.String(), nullable=False),
-        sa.Column("detail", sa.Text(), nullable=False),
-        sa.Column("at", _moment(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["run_id"],
-            ["runs.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("run_id", "kind", "source"),
-    )
-    op.create_index(op.f("ix_deviations_run_id"), "deviations", ["run_id"], unique=False)
-    op.create_table(
         "holds",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("serial", sa.String(), nullable=False),
@@ -818,31 +760,6 @@ def upgrade() -> None:
     )
     op.create_index("ix_holds_item", "holds", ["item_id"], unique=False)
     op.create_table(
-        "run_positions",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("run_id", sa.Integer(), nullable=False),
-        sa.Column("item_id", sa.Integer(), nullable=True),
-        sa.Column("serial", sa.String(), nullable=False),
-        sa.Column("use", sa.String(), nullable=False),
-        sa.Column("position", sa.Integer(), nullable=True),
-        sa.Column("quantity", sa.String(), nullable=True),
-        sa.Column("unit", sa.String(), nullable=False),
-        sa.Column("result_serial", sa.String(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["item_id"],
-            ["items.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["run_id"],
-            ["runs.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("run_id", "item_id"),
-        sa.UniqueConstraint("run_id", "position"),
-    )
-    op.create_index(op.f("ix_run_positions_item_id"), "run_positions", ["item_id"], unique=False)
-    op.create_index(op.f("ix_run_positions_run_id"), "run_positions", ["run_id"], unique=False)
-    op.create_table(
         "run_to_run_lessons",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("move_id", sa.Integer(), nullable=False),
@@ -861,6 +778,52 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("move_id"),
     )
+    op.create_table(
+        "runs",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("serial", sa.String(), nullable=False),
+        sa.Column("tool", sa.String(), nullable=False),
+        sa.Column("equipment_class", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("activity_id", sa.Integer(), nullable=True),
+        sa.Column("order_id", sa.Integer(), nullable=True),
+        sa.Column("work_master", sa.String(), nullable=False),
+        sa.Column("control_recipe", sa.Text(), nullable=False),
+        sa.Column("control_hash", sa.String(length=64), nullable=False),
+        sa.Column("move_id", sa.Integer(), nullable=True),
+        sa.Column("experiment", sa.Boolean(), nullable=False),
+        sa.Column("simulated", sa.Boolean(), nullable=False),
+        sa.Column("interrupted", sa.Boolean(), nullable=False),
+        sa.Column("planned_by", sa.String(), nullable=False),
+        sa.Column("planned_at", _moment(), nullable=False),
+        sa.Column("intent_id", sa.Integer(), nullable=True),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("started_at", _moment(), nullable=True),
+        sa.Column("ended_at", _moment(), nullable=True),
+        sa.Column("actuals", sa.Text(), nullable=False),
+        sa.Column("product_serial", sa.String(), nullable=False),
+        sa.Column("why", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["activity_id"],
+            ["activities.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["move_id"],
+            ["run_to_run_moves.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["order_id"],
+            ["orders.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("activity_id"),
+        sa.UniqueConstraint("move_id"),
+        sa.UniqueConstraint("serial"),
+    )
+    op.create_index(op.f("ix_runs_order_id"), "runs", ["order_id"], unique=False)
+    op.create_index(op.f("ix_runs_state"), "runs", ["state"], unique=False)
+    op.create_index(op.f("ix_runs_tool"), "runs", ["tool"], unique=False)
     op.create_table(
         "tester_events",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -937,30 +900,23 @@ def upgrade() -> None:
     op.create_index(op.f("ix_tester_results_handoff_id"), "tester_results", ["handoff_id"], unique=False)
     op.create_index(op.f("ix_tester_results_status"), "tester_results", ["status"], unique=False)
     op.create_table(
-        "trace_seals",
-        sa.Column("run_id", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("hash", sa.String(length=64), nullable=False),
-        sa.Column("chunks", sa.Integer(), nullable=False),
-        sa.Column("samples", sa.Integer(), nullable=False),
-        sa.Column("gaps", sa.Integer(), nullable=False),
-        sa.Column("stored_bytes", sa.Integer(), nullable=False),
-        sa.Column("sealed_at", _moment(), nullable=False),
+        "deviations",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("run_id", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("grade", sa.String(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("message", sa.String(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("at", _moment(), nullable=False),
         sa.ForeignKeyConstraint(
             ["run_id"],
             ["runs.id"],
         ),
-        sa.PrimaryKeyConstraint("run_id"),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("run_id", "kind", "source"),
     )
-    op.create_table(
-        "traces",
-        sa.Column("run_id", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("columns", sa.String(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["run_id"],
-            ["runs.id"],
-        ),
-        sa.PrimaryKeyConstraint("run_id"),
-    )
+    op.create_index(op.f("ix_deviations_run_id"), "deviations", ["run_id"], unique=False)
     op.create_table(
         "nonconformances",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -993,6 +949,56 @@ def upgrade() -> None:
         sa.UniqueConstraint("serial"),
     )
     op.create_index(op.f("ix_nonconformances_item_id"), "nonconformances", ["item_id"], unique=False)
+    op.create_table(
+        "run_positions",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("run_id", sa.Integer(), nullable=False),
+        sa.Column("item_id", sa.Integer(), nullable=True),
+        sa.Column("serial", sa.String(), nullable=False),
+        sa.Column("use", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=True),
+        sa.Column("quantity", sa.String(), nullable=True),
+        sa.Column("unit", sa.String(), nullable=False),
+        sa.Column("result_serial", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["item_id"],
+            ["items.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["run_id"],
+            ["runs.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("run_id", "item_id"),
+        sa.UniqueConstraint("run_id", "position"),
+    )
+    op.create_index(op.f("ix_run_positions_item_id"), "run_positions", ["item_id"], unique=False)
+    op.create_index(op.f("ix_run_positions_run_id"), "run_positions", ["run_id"], unique=False)
+    op.create_table(
+        "trace_seals",
+        sa.Column("run_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("chunks", sa.Integer(), nullable=False),
+        sa.Column("samples", sa.Integer(), nullable=False),
+        sa.Column("gaps", sa.Integer(), nullable=False),
+        sa.Column("stored_bytes", sa.Integer(), nullable=False),
+        sa.Column("sealed_at", _moment(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["run_id"],
+            ["runs.id"],
+        ),
+        sa.PrimaryKeyConstraint("run_id"),
+    )
+    op.create_table(
+        "traces",
+        sa.Column("run_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("columns", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["run_id"],
+            ["runs.id"],
+        ),
+        sa.PrimaryKeyConstraint("run_id"),
+    )
     op.create_table(
         "trace_chunks",
         sa.Column("id", _big(), nullable=False),
