@@ -73,7 +73,7 @@ class Problem(BaseModel):
 
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     code: {"model": Problem, "content": {PROBLEM_MEDIA_TYPE: {}}, "description": HTTPStatus(code).phrase}
-    for code in (401, 403, 404, 409, 412, 422, 429, 503)
+    for code in (400, 401, 403, 404, 409, 412, 413, 422, 429, 503)
 }
 
 

@@ -50,7 +50,6 @@ class BlobView(BaseModel):
             "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
         }
     },
-    responses={413: {"description": "The file is too large."}},
 )
 async def put_blob(sha256: Sha256, request: Request, service: Served, actor: CurrentActor) -> BlobView:
     """Upload a file. The same file again changes nothing; one that does not fit its hash is refused."""

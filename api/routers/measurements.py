@@ -182,7 +182,6 @@ Uploaded = Annotated[Upload, Depends(uploaded)]
     response_model=AttachmentView,
     max_body_size=LARGEST_BYTES,
     openapi_extra=_FORM,
-    responses={413: {"description": "The file is too large."}},
 )
 def store_attachment(upload: Uploaded, act: ActWithFile, service: Served) -> Response:
     """Store a file whole, under its hash, and attach it to an item."""
