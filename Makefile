@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# The tests sync thousands of small databases; in memory, where there is such a folder, that costs nothing.
+MEMORY := $(firstword $(wildcard /dev/shm))
 
 .PHONY: help demo serve test lint lock bench migrations openapi nodesets clean
 
@@ -31,7 +33,7 @@ serve: $(VENV)/.runtime        ## serve the line of deploy/line.yaml
 	$(BIN)/argonaut serve $(ARGS)
 
 test: $(VENV)/.development     ## all tests; SQLite always, PostgreSQL where one answers
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(MEMORY)) $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.development     ## formatting, lint, types, import contracts, security
 	$(BIN)/ruff format --check .

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 import socket
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import psycopg
 import pytest
 
 import equipment.acts
 import recipes.acts
 import traceability.acts
+from tests.postgres import Server, find_server
 from traceability.acts import Actor, Role
 from traceability.clock import Clock, ManualClock
 from traceability.database import Database
@@ -28,21 +23,8 @@ START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 ALL_ACTS = (*traceability.acts.ACTS, *recipes.acts.ACTS, *equipment.acts.ACTS)
 
 
-def _postgres_address() -> str | None:
-    """The server to test on: `ARGONAUT_TEST_POSTGRES`, else a local one that lets us in, else None."""
-    named = os.environ.get("ARGONAUT_TEST_POSTGRES")  # noqa: TID251
-    address = named or "postgresql://postgres@127.0.0.1:5432/postgres"
-    try:
-        with psycopg.connect(address, connect_timeout=2):
-            return address
-    except psycopg.OperationalError:
-        if named:
-            raise
-        return None
-
-
-POSTGRES = _postgres_address()
-
+_ADDRESS = find_server()
+POSTGRES = Server(_ADDRESS) if _ADDRESS else None
 
 DATABASES = (
     "databases: SQLite and PostgreSQL; nothing was left out"
@@ -75,57 +57,54 @@ def clock() -> ManualClock:
     return ManualClock(START)
 
 
-@contextmanager
-def postgres_database(template: str = "template1") -> Iterator[str]:
-    """The URL of a database of its own on the server, made like another one."""
-    assert POSTGRES is not None
-    name = f"argonaut_test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(POSTGRES, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-    try:
-        yield urlsplit(POSTGRES)._replace(scheme="postgresql+psycopg", path=f"/{name}").geturl()
-    finally:
-        with psycopg.connect(POSTGRES, autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-
-
 @pytest.fixture
 def database_url(database_kind: str, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty database of its own."""
-    if database_kind == "sqlite":
+    if POSTGRES is None or database_kind == "sqlite":
         yield f"sqlite:///{tmp_path / 'argonaut.db'}"
         return
-    with postgres_database() as url:
+    with POSTGRES.empty_database() as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def schema_template(database_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a database with the schema of the whole product, made once and copied for each test."""
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the schema of the whole product."""
+    file = tmp_path_factory.mktemp("template") / "template.db"
+    _create_schema(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def postgres_template() -> Iterator[str]:
+    """Name of a PostgreSQL database with the schema of the whole product."""
+    assert POSTGRES is not None
+    name = POSTGRES.create()
+    _create_schema(POSTGRES.url(name))
+    yield name
+    POSTGRES.close()
+    POSTGRES.drop(name)
+
+
+def _create_schema(url: str) -> None:
     # The tables are those of the modules that are imported: here, of all of them.
     import api.app
 
     assert api.app.ROUTERS
-    with contextlib.ExitStack() as stack:
-        if database_kind == "sqlite":
-            url = f"sqlite:///{tmp_path_factory.mktemp('template') / 'template.db'}"
-        else:
-            url = stack.enter_context(postgres_database())
-        database = Database(url, ManualClock(START), ALL_ACTS)
-        database.create_schema()
-        database.close()
-        yield url
+    database = Database(url, ManualClock(START), ALL_ACTS)
+    database.create_schema()
+    database.close()
 
 
 @pytest.fixture
-def schema_url(database_kind: str, schema_template: str, tmp_path: Path) -> Iterator[str]:
+def schema_url(database_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a database of its own with the schema, nothing in it."""
-    if database_kind == "sqlite":
+    if POSTGRES is None or database_kind == "sqlite":
         copy = tmp_path / "argonaut.db"
-        shutil.copyfile(schema_template.removeprefix("sqlite:///"), copy)
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), copy)
         yield f"sqlite:///{copy}"
         return
-    with postgres_database(urlsplit(schema_template).path.removeprefix("/")) as url:
+    with POSTGRES.database_like(request.getfixturevalue("postgres_template")) as url:
         yield url
 
 
