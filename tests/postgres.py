@@ -36,7 +36,7 @@ _SHAPE = """
 
 def find_server() -> str | None:
     """The server to test on: `ARGONAUT_TEST_POSTGRES`, else a local one that lets us in, else None."""
-    named = os.environ.get("ARGONAUT_TEST_POSTGRES")
+    named = os.environ.get("ARGONAUT_TEST_POSTGRES")  # noqa: TID251 - tests have no settings of their own
     address = named or "postgresql://postgres@127.0.0.1:5432/postgres"
     try:
         with psycopg.connect(address, connect_timeout=2):
