@@ -16,6 +16,7 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy.pool import QueuePool
 from sqlmodel import select
 
 from traceability.activities import ActivityKind, begin_activity
@@ -26,7 +27,7 @@ from traceability.checkpoints import make_checkpoint
 from traceability.clock import ManualClock
 from traceability.database import Database
 from traceability.errors import NotPermitted
-from traceability.exports import verify_export
+from traceability.exports import audit_trail, verify_export
 from traceability.exports.audit_trail import AuditFilter, ExportFormat, count_events, export_audit_trail
 from traceability.exports.bundle import export_bundle
 
@@ -254,3 +255,19 @@ def test_the_verifiers_own_ed25519_agrees_with_the_library() -> None:
         assert verify_export.ed25519_verify(public, signature, message)
         assert not verify_export.ed25519_verify(public, signature, message + b"x")
         assert not verify_export.ed25519_verify(public, signature[:-1] + bytes([signature[-1] ^ 1]), message)
+
+
+@pytest.mark.parametrize("form", list(ExportFormat))
+def test_an_export_that_is_fetched_slowly_holds_no_connection_and_misses_nothing(
+    lived_in: Database, qa: Actor, form: ExportFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, whole = _export(lived_in, qa, AuditFilter(last_seq=11), form)
+    monkeypatch.setattr(audit_trail, "_FETCH", 3)
+    export = export_audit_trail(lived_in, qa, AuditFilter(last_seq=11), form)
+    fetched = []
+    for chunk in export.chunks:
+        fetched.append(chunk)
+        assert isinstance(lived_in.engine.pool, QueuePool)
+        assert lived_in.engine.pool.checkedout() == 0
+    assert len(fetched) > 3
+    assert b"".join(fetched) == whole

@@ -148,7 +148,7 @@ def ndjson_chunks(database: Database, chosen: AuditFilter) -> Iterator[bytes]:
     """Lines `{"hash":"…","event":…}` in the order of the chain; the event is its stored bytes, not written anew."""
     events = SQLModel.metadata.tables["audit_events"]
     line = literal('{"hash":"') + events.c.hash + literal('","event":') + events.c.body + literal("}\n")
-    for rows in _partitions(database, _where(select(line), chosen).order_by(events.c.seq)):
+    for rows in _partitions(database, _where(select(line, events.c.seq), chosen)):
         yield "".join([row[0] for row in rows]).encode()
 
 
@@ -158,9 +158,8 @@ def csv_chunks(database: Database, chosen: AuditFilter) -> Iterator[bytes]:
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow(_COLUMNS)
-    statement = _where(select(events.c.body, events.c.hash), chosen).order_by(events.c.seq)
-    for rows in _partitions(database, statement):
-        writer.writerows(_cells(body, digest) for body, digest in rows)
+    for rows in _partitions(database, _where(select(events.c.body, events.c.hash, events.c.seq), chosen)):
+        writer.writerows(_cells(body, digest) for body, digest, _ in rows)
         yield buffer.getvalue().encode()
         buffer.seek(0)
         buffer.truncate()
@@ -191,10 +190,21 @@ def _plain_text(text: str) -> str:
 
 
 def _partitions(database: Database, statement: Select[Any]) -> Iterator[Sequence[Any]]:
-    with database.connect() as connection:
-        connection.execution_options(stream_results=True, yield_per=_FETCH)
-        with connection.execute(statement) as streamed:
-            yield from streamed.partitions(_FETCH)
+    """The rows of a statement that selects `seq` last, in the order of the chain.
+
+    No transaction stays open from one part to the next: who takes the file may be slow, or gone. What was read
+    before can't change, so nothing is missed and nothing comes twice.
+    """
+    seq = SQLModel.metadata.tables["audit_events"].c.seq
+    statement, last = statement.order_by(seq).limit(_FETCH), 0
+    while True:
+        with database.connect() as connection:
+            rows = connection.execute(statement.where(seq > last)).all()
+        if rows:
+            yield rows
+            last = rows[-1].seq
+        if len(rows) < _FETCH:
+            return
 
 
 def _where(statement: Select[Any], chosen: AuditFilter) -> Select[Any]:
