@@ -141,7 +141,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_audit_events_kind"), "audit_events", ["kind"], unique=False)
     op.create_table(
         "audit_head",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("seq", _big(), nullable=False),
         sa.Column("hash", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("id"),
@@ -263,7 +263,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "serial_counter",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("last", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -331,7 +331,7 @@ def upgrade() -> None:
         "attachments",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
-        sa.Column("size", _big(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("item_id", sa.Integer(), nullable=True),
         sa.Column("file_name", sa.String(), nullable=False),
         sa.Column("media_type", sa.String(), nullable=False),
@@ -423,7 +423,7 @@ def upgrade() -> None:
         sa.Column("active_mg", sa.String(), nullable=True),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("channel", sa.String(), nullable=True),
-        sa.Column("channel_lease", _big(), nullable=True),
+        sa.Column("channel_lease", sa.BigInteger(), nullable=True),
         sa.Column("channel_barcode", sa.String(), nullable=False),
         sa.Column("ocv_v", sa.Float(), nullable=True),
         sa.Column("tester_serial", sa.String(), nullable=False),
@@ -1004,8 +1004,8 @@ def upgrade() -> None:
         sa.Column("id", _big(), nullable=False),
         sa.Column("run_id", sa.Integer(), nullable=False),
         sa.Column("sealed", sa.Boolean(), nullable=False),
-        sa.Column("start_us", _big(), nullable=False),
-        sa.Column("end_us", _big(), nullable=False),
+        sa.Column("start_us", sa.BigInteger(), nullable=False),
+        sa.Column("end_us", sa.BigInteger(), nullable=False),
         sa.Column("samples", sa.Integer(), nullable=False),
         sa.Column("header", sa.LargeBinary(), nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
@@ -1020,8 +1020,8 @@ def upgrade() -> None:
         "trace_gaps",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("run_id", sa.Integer(), nullable=False),
-        sa.Column("start_us", _big(), nullable=False),
-        sa.Column("end_us", _big(), nullable=False),
+        sa.Column("start_us", sa.BigInteger(), nullable=False),
+        sa.Column("end_us", sa.BigInteger(), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
         sa.ForeignKeyConstraint(
             ["run_id"],
