@@ -109,7 +109,9 @@ def list_events(
     if chosen.kind:
         pattern = chosen.kind.rstrip("*")
         exact = col(AuditEvent.kind) == pattern
-        query = query.where(exact if pattern == chosen.kind else col(AuditEvent.kind).startswith(pattern, autoescape=True))
+        query = query.where(
+            exact if pattern == chosen.kind else col(AuditEvent.kind).startswith(pattern, autoescape=True)
+        )
     with service.database.read() as record:
         return page_of(record, query, col(AuditEvent.seq), _event_view, cursor=cursor, limit=limit)
 
