@@ -125,6 +125,8 @@ class Database:
         self.clock = clock
         self.acts = ActTable(acts)
         self.engine = make_engine(url)
+        self._closed = False
+        event.listen(self.engine, "checkin", self._close_late_comer)
         self.publisher = Publisher()
 
     @contextmanager
@@ -182,8 +184,13 @@ class Database:
             connection.commit()
 
     def close(self) -> None:
-        """Give all connections back."""
+        """Give all connections back; one that a thread still uses is closed when it comes back."""
+        self._closed = True
         self.engine.dispose()
+
+    def _close_late_comer(self, connection: Any, _: object) -> None:
+        if self._closed and connection is not None:
+            connection.close()
 
     def record_refusal(self, actor: Actor, attempted: str, items: Iterable[str], error: ArgonautError) -> None:
         """Put a refusal on the audit trail: of a write, or of an act that never reached one."""

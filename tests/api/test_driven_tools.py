@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,10 +70,12 @@ def lab(database_url: str, tmp_path: Path, password_hash: bytes, press: Press) -
         yield lab
 
 
-def until(condition: Callable[[], bool], what: str, within_s: float = 30.0) -> None:
-    deadline_s = time.monotonic() + within_s
+def until(condition: Callable[[], bool], what: str, within_s: float = 90.0) -> None:
+    deadline_s, pause = time.monotonic() + within_s, threading.Event()
     while not condition():
         assert time.monotonic() < deadline_s, f"not within {within_s} s: {what}"
+        # The tool and the service run in this process too and need the time.
+        pause.wait(0.05)
 
 
 def tool(lab: Lab) -> dict[str, Any]:

@@ -245,7 +245,7 @@ def test_the_next_effective_version_supersedes_the_last(database: Database, peop
 
 def test_the_database_itself_allows_one_effective_version(database: Database, people: dict[str, Actor]) -> None:
     bring_into_effect(database, people, recipe(1), recipe(2, rf_power_w=110))
-    with pytest.raises(DBAPIError), database.connect() as connection:
+    with pytest.raises(DBAPIError), database.engine.connect() as connection:
         connection.execute(text("UPDATE recipe_versions SET status = 'effective'"))
 
 

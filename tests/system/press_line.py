@@ -243,7 +243,7 @@ class Record:
         return sum(len(times - stored[name]) for name, times in remembered.items())
 
 
-async def until(condition: Callable[[], bool], within_s: float = 15.0, what: str = "") -> float:
+async def until(condition: Callable[[], bool], within_s: float = 60.0, what: str = "") -> float:
     """Wait for a condition; answers with the seconds that it took."""
     began = time.monotonic()
     while not condition():

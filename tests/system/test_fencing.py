@@ -49,7 +49,7 @@ async def test_a_command_sent_by_a_process_that_slept_past_its_lease_is_refused_
             await until(lambda: press.starts == 1, 10, "the start by the heir")
             os.kill(sleeper.pid or 0, signal.SIGCONT)
             await until(lambda: _refused_for_its_age(press, "Start", 1), 10, f"the refusal, asked: {press.asked}")
-            await until(lambda: record.run(run).state.ended, 15, "the run's end")
+            await until(lambda: record.run(run).state.ended, 60, "the run's end")
             assert _holder(record) == "heir"
         finally:
             await kill(sleeper)
@@ -75,11 +75,11 @@ async def test_a_stopped_holder_lets_another_take_over_and_waits_when_it_goes_on
         second = start_controller(database_url, tmp_path / "clock.json", press.port, "second")
         try:
             await freeze(first, database_url)
-            await until(lambda: press.server.receiver.epoch == 2, 15, "the second on the tool")
+            await until(lambda: press.server.receiver.epoch == 2, 60, "the second on the tool")
             os.kill(first.pid or 0, signal.SIGCONT)
             run = record.plan()
             record.ask(CommandVerb.START, run)
-            await until(lambda: record.run(run).state.ended, 15, "the run's end")
+            await until(lambda: record.run(run).state.ended, 60, "the run's end")
             assert press.starts == 1
             assert {epoch for _, _, epoch, answer in press.asked if answer.status.accepted} == {2}
             # The one that was overtaken is ready to take over in turn.

@@ -111,7 +111,7 @@ async def started(record: Record) -> str:
 
 async def ended(record: Record, press: Press, run: str) -> RunState:
     record.database.clock.run(200)
-    await until(lambda: record.run(run).state.ended, 15, "the run's end")
+    await until(lambda: record.run(run).state.ended, 60, "the run's end")
     return record.run(run).state
 
 
@@ -201,7 +201,7 @@ async def test_a_tool_that_restarts_with_its_memory_tells_that_the_job_was_abort
         await online(controller)
         run = await started(record)
         await press.restart()
-        await until(lambda: record.run(run).state.ended, 15, "the run's end")
+        await until(lambda: record.run(run).state.ended, 60, "the run's end")
         assert record.run(run).state is RunState.ABORTED
         await online(controller)
         again = await started(record)
@@ -215,7 +215,7 @@ async def test_a_tool_that_restarts_without_its_memory_leaves_the_run_to_a_perso
         await online(controller)
         run = await started(record)
         await press.restart()
-        await until(lambda: record.run(run).state is RunState.UNKNOWN, 15, "UNKNOWN")
+        await until(lambda: record.run(run).state is RunState.UNKNOWN, 60, "UNKNOWN")
         assert "restarted" in record.run(run).why
         began = time.monotonic()
         while time.monotonic() - began < 1.0:

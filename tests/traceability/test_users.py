@@ -164,7 +164,10 @@ def test_with_a_temporary_password_only_the_password_can_be_changed(database: Da
     assert sign_in(database, "olga", BETTER, "tablet-1").scopes is None
     with database.write(admin) as record:
         reset_password(record, "olga", temporary_password="violet hammer four", reason="She forgot it.")
-    assert sign_in(database, "olga", "violet hammer four", "tablet-1").scopes == ("user.password_changed", "user.signed_out")
+    assert sign_in(database, "olga", "violet hammer four", "tablet-1").scopes == (
+        "user.password_changed",
+        "user.signed_out",
+    )
 
 
 def test_a_weak_password_is_refused_with_all_reasons() -> None:

@@ -27,7 +27,7 @@ from traceability.clock import wall_now
 
 pytestmark = pytest.mark.anyio
 
-BOUND_S = 10.0
+BOUND_S = 30.0
 
 
 async def until_job(driver: ToolDriver, job_id: str, state: JobState, substate: JobSubstate) -> None:

@@ -20,7 +20,7 @@ from tests.equipment.opcua.tiny import TINY, order
 
 pytestmark = pytest.mark.anyio
 
-BOUND_S = 10.0
+BOUND_S = 30.0
 
 
 class Wire:
