@@ -19,6 +19,7 @@ from equipment.simulators.press_ram import Ram
 from equipment.simulators.press_recipe import PressRecipe, order_problems
 from equipment.simulators.press_shelf import PelletShelf
 from equipment.simulators.press_stroke import Stroke
+from equipment.simulators.resolution import Displays
 from equipment.tags import TagTable, TagValue
 
 STROKE_STEP_S = 0.05
@@ -33,6 +34,7 @@ DEVIATION_S = 1.0
 AT_FORCE = 0.01
 STACK_WINDOW = (0.6, 3.0)
 RAMP_TIMEOUT_S = 30.0
+_DISPLAYS = Displays(PRESS)
 _ACTIVE = (Activity.RUNNING, Activity.HELD, Activity.SUSPENDED)
 
 
@@ -310,7 +312,7 @@ class PressPlant:
     def sample(self) -> Mapping[str, TagValue]:
         """The present value of each tag by name."""
         ram, (die_id, diameter_mm) = self._ram, self._die
-        return {
+        readings: dict[str, TagValue] = {
             "interlock_ok": self._guard_closed and not self._gas_locked,
             "machinery_state": 2 if self._stroke.phase is PressPhase.IDLE else 3,
             "force_kn": ram.reading_kn,
@@ -331,6 +333,7 @@ class PressPlant:
             "die_stroke_count": self._die_strokes,
             "ram_stroke_count": self._ram_strokes,
         }
+        return _DISPLAYS.shown(readings)
 
     def alarms(self) -> Mapping[str, bool]:
         """Each alarm by name; `lost_mes` is the server's and False here."""

@@ -85,11 +85,6 @@ class FilmBook:
         self._grown_nm_density += nanometres * hardware.film_density
         self._arcs = hardware.plasma.arcs
 
-    @property
-    def grown_nm(self) -> float:
-        """True mean film of this job; hidden."""
-        return self._grown_nm
-
     def close(self) -> None:
         """Put the job's growth down in the truth of each piece."""
         self._truth = self._with_job()

@@ -15,6 +15,7 @@ from equipment.simulators.chamber import ChamberPhysics
 from equipment.simulators.chamber_hardware import ChamberHardware
 from equipment.simulators.chamber_plasma import Target
 from equipment.simulators.plant import Activity
+from equipment.simulators.resolution import Displays
 from equipment.simulators.sputter_faults import FAULTS
 from equipment.simulators.sputter_film import FilmBook
 from equipment.simulators.sputter_readings import actuals, readings
@@ -30,6 +31,7 @@ PARKED_STEP_S = 10.0
 IDLE_STEP_S = 600.0
 CLOSE_LOOK_S = 15.0
 _FAST_PHASES = (SputterPhase.GAS, SputterPhase.STRIKE, SputterPhase.SETTLE)
+_DISPLAYS = Displays(SPUTTER)
 _ACTIVE = (Activity.RUNNING, Activity.HELD, Activity.SUSPENDED)
 
 
@@ -279,7 +281,7 @@ class SputterPlant:
 
     def sample(self) -> Mapping[str, TagValue]:
         """The present value of each tag by name."""
-        return readings(
+        now = readings(
             self._hardware,
             self._sequence,
             self._recipe,
@@ -287,6 +289,7 @@ class SputterPlant:
             film_interrupted=self._interrupted,
             thickness_model_ok=self._model_ok,
         )
+        return _DISPLAYS.shown(now)
 
     def alarms(self) -> Mapping[str, bool]:
         """Each alarm by name; `lost_mes` is the server's and False here."""
