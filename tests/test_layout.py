@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,13 @@ LONGER: Mapping[str, str] = {
     "api/migrations/versions/0001_the_record.py": "the schema as statements: data",
 }
 """Files that may be longer, each with why."""
+
+ONLY_UNDER: Mapping[str, tuple[str, ...]] = {
+    "asyncua": ("equipment/opcua", "equipment/profiles", "equipment/simulators"),
+    "equipment.simulators": ("equipment/simulators", "api/cli", "api/demo", "api/endpoints"),
+    **dict.fromkeys(("fastapi", "starlette", "jinja2", "uvicorn", "apscheduler"), ("api",)),
+}
+"""Module → the folders of the product whose files may import it or what lies below it."""
 
 REGISTRIES = re.compile(
     r"pypi\.org|pythonhosted|registry\.npmjs|npmmirror|tuna\.tsinghua|mirrors?\.(aliyun|ustc)|proxy\.golang|crates\.io"
@@ -112,3 +120,53 @@ def test_nothing_is_left_for_later() -> None:
         if words.search(line)
     ]
     assert not left
+
+
+def _imported(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and full name of all that a file imports, wherever in it the statement stands.
+
+    `from a import b` may mean the module `a.b`, and so counts as that.
+    """
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*above, *filter(None, [node.module])])
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+
+
+@pytest.mark.parametrize("module", ONLY_UNDER)
+def test_a_module_is_imported_only_where_it_belongs(module: str) -> None:
+    importing = [
+        (_relative(path), line)
+        for path in _code()
+        for line, name in _imported(path)
+        if f"{name}.".startswith(f"{module}.")
+    ]
+    astray = [f"{file}:{line}" for file, line in importing if not _lies_under(file, ONLY_UNDER[module])]
+    assert not astray, f"{module} belongs under {', '.join(ONLY_UNDER[module])}"
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        ("def later():\n    import asyncua.ua as ua", "asyncua.ua"),
+        ("from equipment import simulators", "equipment.simulators"),
+        ("from .simulators.line import tool_servers", "equipment.simulators.line.tool_servers"),
+        ("from . import simulators", "equipment.simulators"),
+    ],
+)
+def test_every_way_to_import_is_seen(
+    statement: str, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "equipment" / "supervisor.py"
+    file.parent.mkdir()
+    file.write_text(statement, encoding="utf-8")
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    assert [found for _, found in _imported(file)] == [name]
+
+
+def _lies_under(file: str, folders: tuple[str, ...]) -> bool:
+    return any(file.startswith(f"{folder}/") for folder in folders)
