@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# The tests sync thousands of small databases; in memory, where there is such a folder, that costs nothing.
-MEMORY := $(firstword $(wildcard /dev/shm))
+# The tests sync thousands of small databases; in memory, where 2 GB (here in KiB) are free, that costs nothing.
+MEMORY = $(shell test -w /dev/shm && df -Pk /dev/shm | awk 'NR == 2 && $$4 >= 2097152 { print "/dev/shm" }')
 
 .PHONY: help demo serve test lint lock bench migrations openapi nodesets clean
 
@@ -46,7 +46,7 @@ lint: $(VENV)/.development     ## formatting, lint, types, import contracts, sec
 bench: $(VENV)/.development    ## measure against raw limits in the same run; writes var/bench.json
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
-openapi: $(VENV)/.runtime      ## write openapi.json and deploy/tester-openapi.json anew
+openapi: $(VENV)/.runtime      ## write openapi.json and docs/tester-endpoint.openapi.json anew
 	$(BIN)/python -m api.openapi
 
 nodesets: $(VENV)/.runtime     ## write equipment/nodesets/argonaut_*.xml anew
