@@ -6,7 +6,6 @@ The tool runs the phases by its own sequence; the procedure is what people appro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Self
@@ -120,10 +119,3 @@ class Operation(Frozen):
 
 
 Procedure = Annotated[tuple[Operation, ...], Field(min_length=1, max_length=50)]
-
-
-def phases_of(procedure: tuple[Operation, ...]) -> Iterator[tuple[str, Phase]]:
-    """Every phase in running order, with its path in the document."""
-    for i, operation in enumerate(procedure):
-        for j, phase in enumerate(operation.phases):
-            yield f"procedure.{i}.phases.{j}", phase

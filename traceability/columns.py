@@ -6,7 +6,6 @@ audit verification depends on it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -95,6 +94,3 @@ class Choice(TypeDecorator[Choice_]):
     def process_result_value(self, value: str | None, dialect: Dialect) -> Choice_ | None:
         """The member."""
         return None if value is None else self.choices(value)
-
-
-JsonObject = Mapping[str, Any]

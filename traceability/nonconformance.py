@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import Column
-from sqlmodel import Field, SQLModel, col, select
+from sqlmodel import Field, SQLModel, select
 
 from traceability.activities import next_serial
 from traceability.canonical import content_hash
@@ -103,12 +103,6 @@ def find_nonconformance(record: RecordSession, serial: str, *, lock: bool = Fals
     if row is None:
         raise NotFound(f"There is no non-conformance {identifier}.")
     return row
-
-
-def nonconformances_of(record: RecordSession, item_ids: list[int]) -> list[NonConformance]:
-    """The non-conformances of some things, oldest first."""
-    query = select(NonConformance).where(col(NonConformance.item_id).in_(item_ids))
-    return list(record.exec(query.order_by(col(NonConformance.id))))
 
 
 def dispose(

@@ -184,32 +184,6 @@ def advance_unit(
     return unit
 
 
-def change_properties(
-    record: RecordSession,
-    serial: str,
-    properties: Mapping[str, Any],
-    *,
-    reason: str,
-    expected_version: int | None = None,
-) -> Unit:
-    """Set facts about a unit; those not named stay as they are.
-
-    Raises:
-        InvalidInput: The serial is none, or there is no reason.
-        NotFound: There is no such unit.
-        StaleVersion: It was changed since it was read.
-    """
-    with record.act("unit.changed", serial, reason=reason.strip()):
-        if not reason.strip():
-            raise InvalidInput("Changing what is known of a unit needs a reason.")
-        unit = lock_units(record, [find_unit(record, serial).item_id]).popitem()[1]
-        require_version(unit.serial, unit.version, expected_version)
-        unit.properties = {**unit.properties, **properties}
-        unit.version += 1
-        record.add(unit)
-    return unit
-
-
 def unit_findings(unit: Unit, edge_kind: EdgeKind = EdgeKind.INCORPORATED) -> list[Finding]:
     """Why a unit can't go into something now; holds apart.
 

@@ -18,7 +18,7 @@ from api.views import View, streamed
 from traceability.acts import Role
 from traceability.audit import AuditEvent, AuditEventItem
 from traceability.exports.audit_trail import AuditFilter, ExportFormat, count_events, export_audit_trail
-from traceability.exports.bundle import export_bundle
+from traceability.exports.bundle import MEDIA_TYPE, export_bundle
 from traceability.exports.history_record import export_history_record
 
 router = APIRouter(tags=["audit"])
@@ -127,7 +127,7 @@ def count_audit_events(service: Served, actor: CurrentActor, chosen: Chosen) -> 
 @router.get(
     "/audit/export",
     response_class=StreamingResponse,
-    responses=streamed("application/zip", *(form.media_type for form in ExportFormat)),
+    responses=streamed(MEDIA_TYPE, *(form.media_type for form in ExportFormat)),
 )
 def export_trail(
     service: Served,
@@ -141,7 +141,7 @@ def export_trail(
     """Take the audit trail away. The bundle carries a verifier that needs no server and no network."""
     if form == "bundle":
         bundle = export_bundle(service.database, actor, chosen, reason=reason)
-        return _download(bundle.chunks, "application/zip", "argonaut-audit.zip", bundle.count)
+        return _download(bundle.chunks, MEDIA_TYPE, "argonaut-audit.zip", bundle.count)
     export_format = ExportFormat(form)
     export = export_audit_trail(service.database, actor, chosen, export_format, reason=reason)
     return _download(export.chunks, export_format.media_type, f"argonaut-audit.{form}", export.count)

@@ -33,8 +33,6 @@ DENOMINATOR = "operations time (SEMI E10): total time less non-scheduled time"
 LOOKED_AT = timedelta(days=7)
 """Time over which utilisation is told where a request names none."""
 
-ToolName = Annotated[str, Field(max_length=40, examples=["SP1"])]
-
 
 class LinkView(View):
     """How the link to a tool stands, as the process that answers sees it."""

@@ -216,11 +216,6 @@ def variant(kind: TagType, value: TagValue) -> ua.Variant:
     return ua.Variant(value, _VARIANT_TYPES[kind])
 
 
-def tag_type_of(variant_type: ua.VariantType) -> TagType | None:
-    """The tag type of a variant type, or None where we have none."""
-    return TagType(variant_type.name) if variant_type.name in TagType.__members__.values() else None
-
-
 def _guess(value: TagValue) -> TagType:
     match value:
         case bool():

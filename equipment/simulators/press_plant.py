@@ -12,7 +12,7 @@ from typing import Any
 
 from equipment.jobs import JobOrder, Parameter
 from equipment.press import PRESS, PressPhase, die_area_mm2, pressure_mpa
-from equipment.simulators.glovebox import Glovebox
+from equipment.simulators.glovebox import EXCURSION_PPM, Glovebox
 from equipment.simulators.plant import Activity
 from equipment.simulators.press_powder import Pellet, PowderPhysics, loose_thickness_mm
 from equipment.simulators.press_ram import Ram
@@ -28,7 +28,6 @@ GLOVEBOX_LIMIT_PPM = 1.0
 FORCE_LIMIT_KN = 36.5
 OVER_FORCE = 1.05
 FRACTURE_DROP = 0.05
-FRACTURE_S = 0.1
 DEVIATION = 0.05
 DEVIATION_S = 1.0
 AT_FORCE = 0.01
@@ -374,7 +373,7 @@ class PressPlant:
             case "force_loss":
                 self._ram.gain = settings.get("gain", 0.92) if active else 1.0
             case "glovebox_excursion":
-                self._glovebox.excursion_ppm = settings.get("ppm", 50.0) if active else None
+                self._glovebox.excursion_ppm = settings.get("ppm", EXCURSION_PPM) if active else None
             case _:
                 raise LookupError(f"the press plant has no fault {fault!r}; it has {', '.join(PRESS_FAULTS)}")
 

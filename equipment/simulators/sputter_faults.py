@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from equipment.simulators.chamber_hardware import ChamberHardware
+from equipment.simulators.glovebox import EXCURSION_PPM
 
 _Settings = Mapping[str, float]
 
@@ -57,7 +58,7 @@ def _turbo_trip(hardware: ChamberHardware, active: bool, _settings: _Settings) -
 
 
 def _glovebox_excursion(hardware: ChamberHardware, active: bool, settings: _Settings) -> None:
-    hardware.glovebox.excursion_ppm = settings.get("ppm", 50.0) if active else None
+    hardware.glovebox.excursion_ppm = settings.get("ppm", EXCURSION_PPM) if active else None
 
 
 def _target_crack(hardware: ChamberHardware, active: bool, _settings: _Settings) -> None:

@@ -16,8 +16,6 @@ from equipment.testers.records import CellKind
 from traceability.canonical import content_hash
 from traceability.quantities import plain
 
-CONTRACT_VERSION = 1
-
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Serial = Annotated[str, Field(max_length=40, examples=["CEL-000042-7"])]
