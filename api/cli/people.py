@@ -78,15 +78,13 @@ def deactivate_user(name: str, reason: Why) -> None:
 def issue_token(
     name: str,
     role: Annotated[list[Role], typer.Option(help="May be given several times.")],
-    scope: Annotated[
-        list[str] | None, typer.Option(help="Acts it may perform, e.g. `lot.*`; none: only read.")
-    ] = None,
+    scope: Annotated[list[str], typer.Option(help="Acts it may perform, e.g. `lot.*`; may be given several times.")],
     days: Annotated[int, typer.Option(min=1, max=366)] = 90,
 ) -> None:
     """Issue a token; its secret is shown this once."""
     with opened() as service, service.database.write(shell_actor()) as record:
         _, secret = api_tokens.issue_token(
-            record, name=name, roles=role, scopes=scope or (), expires_at=wall_now() + timedelta(days=days)
+            record, name=name, roles=role, scopes=scope, expires_at=wall_now() + timedelta(days=days)
         )
     out.print(secret, highlight=False)
 
