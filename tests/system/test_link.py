@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,7 @@ class Proxy:
         self._flowing = asyncio.Event()
         self._answers = asyncio.Event()
         self.accepting = True
+        self.refused = 0
         self._flowing.set()
         self._answers.set()
 
@@ -67,6 +68,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self.accepting:
+            self.refused += 1
             writer.transport.abort()
             return
         there, onward = await asyncio.open_connection("127.0.0.1", self._target)
@@ -96,7 +98,7 @@ async def linked(record: Record, press: Press) -> AsyncIterator[tuple[Proxy, Lin
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> AsyncIterator[Record]:
+def record(tmp_path: Path) -> Iterator[Record]:
     record = Record(f"sqlite:///{tmp_path / 'argonaut.db'}", fast_clock(tmp_path, START, 20))
     yield record
     record.database.close()
@@ -123,7 +125,9 @@ async def test_a_cut_is_noticed_within_half_a_second_and_made_good_without_a_hol
         proxy.accepting = False
         proxy.cut()
         noticed_s = await until(lambda: controller.links[TOOL].state is not LinkState.ONLINE, 3, "noticing")
-        await asyncio.sleep(2.5)
+        refused = proxy.refused
+        await until(lambda: proxy.refused >= refused + 2, 10, "two vain attempts")
+        assert controller.links[TOOL].state is not LinkState.ONLINE
         assert controller.links[TOOL].why
         proxy.heal()
         back_s = await online(controller)
