@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from equipment.opcua.nodeset import render
 from equipment.opcua.security import CertificatePair, ToolSecurity, make_certificate
 from equipment.profiles.job_control import JobControlDriver
 from equipment.simulators.tool_server import ToolServer
@@ -47,9 +48,18 @@ async def connected(server: ToolServer, security: ToolSecurity | None = None) ->
         await driver.disconnect()
 
 
-@pytest.fixture(scope="module")
-async def server() -> AsyncIterator[ToolServer]:
-    async with tiny_server() as running:
+@pytest.fixture(scope="module", params=["made at start", "exported file"])
+async def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ToolServer]:
+    """A tool that makes its nodeset itself, and one with the exported file at other namespace indexes."""
+    if request.param == "made at start":
+        async with tiny_server() as running:
+            yield running
+        return
+    file = tmp_path_factory.mktemp("nodeset") / "tiny.xml"
+    file.write_text(render(TINY, "lab", "tiny"), encoding="utf-8")
+    async with tiny_server(nodeset=file.read_text(encoding="utf-8"), namespace_padding=2) as running:
         yield running
 
 
