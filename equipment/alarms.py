@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import Column, Index
+from sqlalchemy import Column, Connection, Index
 from sqlmodel import Field, SQLModel, col, func, select
 
 from equipment.commands import CommandIntent, CommandVerb, request_command
@@ -199,11 +199,10 @@ def alarms_of_run(record: RecordSession, run_serial: str) -> list[Alarm]:
     return list(record.exec(query))
 
 
-def in_flood(record: RecordSession, tool: str) -> bool:
-    """More alarms were raised lately than an operator can follow."""
-    since = record.clock.now() - FLOOD_WINDOW
-    query = select(func.coalesce(func.sum(Alarm.raised_count), 0)).where(Alarm.tool == tool, Alarm.raised_at > since)
-    return int(record.exec(query).one()) > FLOOD_COUNT
+def tools_in_flood(connection: Connection, now: datetime) -> frozenset[str]:
+    """The tools that raised more alarms in the time before `now` than an operator can follow."""
+    recent = select(Alarm.tool).where(Alarm.raised_at > now - FLOOD_WINDOW).group_by(Alarm.tool)
+    return frozenset(connection.scalars(recent.having(func.sum(Alarm.raised_count) > FLOOD_COUNT)))
 
 
 def _last(record: RecordSession, tool: str, name: str) -> Alarm | None:

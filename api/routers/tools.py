@@ -19,7 +19,7 @@ from api.pages import Cursor, Limit, Page, page_of
 from api.service import Service
 from api.views import Body, DecimalText, Serial, Text, View
 from equipment import maintenance, utilisation
-from equipment.alarms import Priority
+from equipment.alarms import Priority, tools_in_flood
 from equipment.maintenance import TARGET_LIFE_KWH, Calibration, Target
 from equipment.states import AlarmState, RunState, ToolState
 from equipment.tool_link import LinkState, ToolLink
@@ -83,6 +83,7 @@ class ToolView(View):
     run: ToolRunView | None
     worst_alarm: ToolAlarmView | None
     standing_alarms: int
+    alarm_flood: bool = Field(description="More than ten alarms were raised in the last ten minutes (ISA-18.2).")
     version: int
 
 
@@ -289,7 +290,7 @@ def show_target(serial: str, service: Served, actor: CurrentActor, response: Res
 
 
 def _tools(service: Service, connection: Connection) -> list[dict[str, Any]]:
-    """Every tool with its run and gravest alarm: three statements, whatever the line's size."""
+    """Every tool with its run and gravest alarm: four statements, whatever the line's size."""
     runs = {row.tool: row for row in connection.execute(_RUNS)}
     alarms: dict[str, Any] = {}
     standing: dict[str, int] = {}
@@ -297,6 +298,7 @@ def _tools(service: Service, connection: Connection) -> list[dict[str, Any]]:
         # The gravest comes last and stays.
         alarms[row.tool] = row
         standing[row.tool] = standing.get(row.tool, 0) + 1
+    in_flood = tools_in_flood(connection, service.clock.now())
     links = {} if service.controller is None else service.controller.links
     return [
         {
@@ -309,6 +311,7 @@ def _tools(service: Service, connection: Connection) -> list[dict[str, Any]]:
             "run": _run(runs.get(row.name)),
             "worst_alarm": _alarm(alarms.get(row.name)),
             "standing_alarms": standing.get(row.name, 0),
+            "alarm_flood": row.name in in_flood,
         }
         for row in connection.execute(_TOOLS)
     ]

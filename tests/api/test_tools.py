@@ -39,6 +39,16 @@ def test_a_tool_shows_its_state_its_run_and_its_worst_alarm(lab: Lab) -> None:
     assert listed[0] == shown
 
 
+def test_a_tool_whose_alarms_nobody_can_follow_shows_a_flood(lab: Lab) -> None:
+    assert tool(lab)["alarm_flood"] is False
+    with lab.service.database.write(LINE) as record:
+        for number in range(11):
+            now = lab.service.clock.now()
+            record_alarm(record, PRESS, AlarmEvent(f"alarm_{number}", True, False, True, 300, "", now, b"1"), None)
+    assert tool(lab)["alarm_flood"] is True
+    assert tool(lab, SPUTTER)["alarm_flood"] is False
+
+
 def test_a_tool_that_is_not_there_is_said_to_be_none(lab: Lab) -> None:
     problem(lab.olga.get(f"{V1}/tools/oven"), 404)
 

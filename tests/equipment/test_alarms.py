@@ -12,9 +12,9 @@ from equipment.alarms import (
     Priority,
     acknowledge_alarm,
     alarms_of_run,
-    in_flood,
     record_alarm,
     standing_alarms,
+    tools_in_flood,
 )
 from equipment.commands import CommandVerb, unfinished_intents
 from equipment.profiles.driver import AlarmEvent
@@ -179,12 +179,12 @@ def test_the_gravest_alarm_stands_first_and_a_flood_is_shown(line: Line) -> None
     tell(line, ACTIVE, 1, name="turbo_trip", severity=900)
     with line.database.read() as record:
         assert [alarm.name for alarm in standing_alarms(record, SPUTTER)] == ["turbo_trip", "reflected_power_high"]
-        assert not in_flood(record, SPUTTER)
+        assert tools_in_flood(record.connection(), record.clock.now()) == set()
     for at in range(2, 30, 2):
         tell(line, ACTIVE, at)
         tell(line, OVER, at + 1)
     with line.database.read() as record:
-        assert in_flood(record, SPUTTER)
+        assert tools_in_flood(record.connection(), record.clock.now()) == {SPUTTER}
 
 
 def test_no_alarm_is_forgotten_without_a_person_and_the_end_of_its_cause() -> None:
