@@ -12,7 +12,7 @@ from tests.audit_dependencies import LOCK, judge, locked_requirements
 LOCKED = 3
 REFUSED = (
     "Traceback (most recent call last):\n  ...\nrequests.exceptions.ConnectionError: HTTPSConnectionPool"
-    "(host='pypi.org', port=443): Max retries exceeded with url: /pypi/aiosqlite/0.22.1/json\n"
+    "(host='service.test', port=443): Max retries exceeded with url: /pypi/aiosqlite/0.22.1/json\n"
 )
 NO_FEED = "ERROR:pip_audit._cli:Could not connect to PyPI's vulnerability feed\nERROR:pip_audit._cli:Tip: …\n"
 
