@@ -46,7 +46,7 @@ async def acting(
 ) -> Acting:
     """A request that acts once."""
     sha256 = fingerprint(request.method, request.url.path, request.url.query, if_match, await request.body())
-    return Acting(service.database, actor, idempotency_key, sha256, version_of(if_match))
+    return Acting(service.database, actor, idempotency_key, _asked(request), sha256, version_of(if_match))
 
 
 Act = Annotated[Acting, Depends(acting)]
@@ -60,10 +60,14 @@ async def acting_with_file(
 ) -> Acting:
     """A request that acts once and brings a file, which is not read here: the route calls `Acting.covers`."""
     sha256 = fingerprint(request.method, request.url.path, request.url.query, None, b"")
-    return Acting(service.database, actor, idempotency_key, sha256, None)
+    return Acting(service.database, actor, idempotency_key, _asked(request), sha256, None)
 
 
 ActWithFile = Annotated[Acting, Depends(acting_with_file)]
+
+
+def _asked(request: Request) -> str:
+    return f"{request.method} {request.url.path}"
 
 
 def needs_version(act: Acting) -> int:

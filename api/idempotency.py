@@ -66,12 +66,19 @@ class Acting:
         database: The record.
         actor: Who acts.
         key: `Idempotency-Key`, or None where the request brought none.
+        asked: Method and path, `POST /api/v1/runs`: what a refusal says was attempted where no act had begun.
         request_sha256: Hash over method, path, query, If-Match and body.
         if_match: Version that the request was based on, or None.
     """
 
     def __init__(
-        self, database: Database, actor: Actor, key: str | None, request_sha256: str, if_match: int | None
+        self,
+        database: Database,
+        actor: Actor,
+        key: str | None,
+        asked: str,
+        request_sha256: str,
+        if_match: int | None,
     ) -> None:
         if key is not None and not (0 < len(key) <= MAX_KEY_LENGTH and key.isprintable()):
             raise InvalidInput(f"An Idempotency-Key has 1 to {MAX_KEY_LENGTH} printable characters.")
@@ -79,6 +86,7 @@ class Acting:
         self.actor = actor
         self.if_match = if_match
         self._key = key
+        self._asked = asked
         self._request_sha256 = request_sha256
         self._record: RecordSession | None = None
 
@@ -94,7 +102,7 @@ class Acting:
             Replay: The act was done before; its answer goes out again.
             KeyReused: The key belongs to another request.
         """
-        with self.database.write(self.actor) as record:
+        with self.database.write(self.actor, asked=self._asked) as record:
             if self._key is not None:
                 self._claim(record, self._key)
             self._record = record

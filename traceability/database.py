@@ -130,8 +130,12 @@ class Database:
         self.publisher = Publisher()
 
     @contextmanager
-    def write(self, actor: Actor) -> Iterator[RecordSession]:
+    def write(self, actor: Actor, *, asked: str = "") -> Iterator[RecordSession]:
         """One transaction that changes the record.
+
+        Args:
+            actor: Who acts.
+            asked: What a refusal says was attempted if it comes before the first act.
 
         Raises:
             StorageFailed: The database can't take the write (disk full, unreachable, locked for too long).
@@ -149,7 +153,7 @@ class Database:
         except ArgonautError as error:
             session.rollback()
             if error.recorded:
-                self._record_refusal(actor, session.sealed_acts, error)
+                self._record_refusal(actor, asked, session.sealed_acts, error)
             raise
         except BaseException:
             session.rollback()
@@ -219,8 +223,8 @@ class Database:
             session.close()
         self.publisher.publish(sealed)
 
-    def _record_refusal(self, actor: Actor, acts: list[PendingAct], error: ArgonautError) -> None:
-        attempted = acts[0].kind if acts else ""
+    def _record_refusal(self, actor: Actor, asked: str, acts: list[PendingAct], error: ArgonautError) -> None:
+        attempted = acts[0].kind if acts else asked
         items = [item for act in acts for item in act.items]
         self.record_refusal(actor, attempted, items, error)
 

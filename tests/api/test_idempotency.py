@@ -60,7 +60,7 @@ def test_a_process_that_dies_before_the_commit_has_neither_acted_nor_used_the_ke
         """Like a process that ends here."""
 
     def acting() -> Acting:
-        return Acting(service.database, actor, "k", fingerprint("POST", "/x", "", None, b""), None)
+        return Acting(service.database, actor, "k", "POST /x", fingerprint("POST", "/x", "", None, b""), None)
 
     def act(dies: bool) -> None:
         with acting().write() as record:

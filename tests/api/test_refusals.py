@@ -46,6 +46,9 @@ def test_an_amount_in_a_unit_that_nobody_knows_is_refused(lab: Lab) -> None:
     problem(answer, 422)
     assert "use one of ug, mg" in answer.json()["detail"]
     assert lab.olga.get(f"{V1}/lots").json()["items"] == []
+    assert [(last["attempted"], last["code"]) for last in refusals(lab.service)] == [
+        (f"POST {V1}/lots", "invalid_input")
+    ]
 
 
 def test_a_setpoint_outside_its_tolerance_says_what_is_allowed(lab: Lab, powder: str) -> None:
@@ -55,6 +58,7 @@ def test_a_setpoint_outside_its_tolerance_says_what_is_allowed(lab: Lab, powder:
     assert "± 2.4" in findings["outside_tolerance"]["message"]
     assert findings["outside_tolerance"]["path"] == "pressure_mpa"
     assert runs(lab) == []
+    assert refused(lab, "run.planned", "outside_tolerance")
 
 
 def test_a_held_lot_and_all_else_that_forbids_the_run_come_back_at_once(lab: Lab, powder: str) -> None:
@@ -75,12 +79,15 @@ def test_an_expired_lot_cannot_be_pressed(lab: Lab, service: Service) -> None:
     findings = problem(lab.olga.post(f"{V1}/runs", json=lab.pellet(powder, experiment=True)), 409)
     assert "lot_expired" in findings
     assert runs(lab) == []
+    assert refused(lab, "run.planned", "lot_expired")
 
 
 def test_a_lot_in_quarantine_cannot_be_pressed(lab: Lab) -> None:
     powder = lab.lot("LGPS", "500", "mg", released=False)
     findings = problem(lab.olga.post(f"{V1}/runs", json=lab.pellet(powder, experiment=True)), 409)
     assert any("quarantine" in finding["message"] for finding in findings.values())
+    assert runs(lab) == []
+    assert any(refused(lab, "run.planned", code) for code in findings)
 
 
 def test_a_disc_can_be_in_one_run_only(lab: Lab, discs: list[str]) -> None:
@@ -88,16 +95,21 @@ def test_a_disc_can_be_in_one_run_only(lab: Lab, discs: list[str]) -> None:
     findings = problem(lab.olga.post(f"{V1}/runs", json=lab.film(discs[:1], experiment=True)), 409)
     assert findings["unit_taken"]["path"] == discs[0]
     assert len(runs(lab)) == 1
+    assert refused(lab, "run.planned", "unit_taken")
 
 
 def test_a_disc_scanned_twice_is_found(lab: Lab, discs: list[str]) -> None:
     body = lab.film([discs[0], discs[0]], experiment=True)
     assert "bound_twice" in problem(lab.olga.post(f"{V1}/runs", json=body), 409)
+    assert runs(lab) == []
+    assert refused(lab, "run.planned", "bound_twice")
 
 
-def test_a_lot_cannot_be_merged_into_itself(lab: Lab, powder: str) -> None:
+def test_a_lot_named_twice_is_no_merge(lab: Lab, powder: str) -> None:
     answer = lab.olga.post(f"{V1}/lots:merge", json={"serials": [powder, powder]})
-    assert answer.status_code in (409, 422), answer.text
+    findings = problem(answer, 409)
+    assert findings["too_few_lots"]["message"] == "A merge needs two different lots."
+    assert refused(lab, "lot.merged", "too_few_lots")
     assert lab.olga.get(f"{V1}/lots/{powder}").json()["quantity"] == "500"
 
 
@@ -140,6 +152,8 @@ def test_a_key_with_another_body_plans_no_second_run(lab: Lab, powder: str) -> N
     problem(answer, 409)
     assert answer.json()["type"] == "urn:argonaut:problem:idempotency_key_reused"
     assert len(runs(lab)) == 1
+    last = refusals(lab.service)[-1]
+    assert (last["attempted"], last["code"]) == (f"POST {V1}/runs", "idempotency_key_reused")
 
 
 def test_an_untrained_person_cannot_run_the_tool(lab: Lab, sign_in: SignIn, powder: str) -> None:
@@ -150,17 +164,20 @@ def test_an_untrained_person_cannot_run_the_tool(lab: Lab, sign_in: SignIn, powd
     findings = problem(sign_in("olga").post(f"{V1}/runs", json=lab.pellet(powder, experiment=True)), 409)
     assert "not trained for a glovebox_press" in findings["not_trained"]["message"]
     assert runs(lab) == []
+    assert refused(lab, "run.planned", "not_trained")
 
 
 def test_somebody_without_the_role_cannot_plan(lab: Lab, powder: str) -> None:
     findings = problem(lab.quentin.post(f"{V1}/runs", json=lab.pellet(powder, experiment=True)), 403)
     assert "role_missing" in findings
     assert runs(lab) == []
+    assert refused(lab, "run.planned", "role_missing")
 
 
 def test_a_recipe_for_another_tool_is_refused(lab: Lab, powder: str) -> None:
     body = {**lab.pellet(powder, experiment=True), "tool": SPUTTER}
     assert "wrong_tool" in problem(lab.olga.post(f"{V1}/runs", json=body), 409)
+    assert refused(lab, "run.planned", "wrong_tool")
 
 
 def test_a_field_that_nobody_knows_is_a_mistake(lab: Lab, powder: str) -> None:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from threading import Barrier
 
+import orjson
 import pytest
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.exc import DBAPIError
@@ -15,6 +16,7 @@ from sqlmodel import SQLModel, select
 
 from tests.traceability.line import LINE, Thread, define_materials, make_cell, receive
 from traceability.activities import ActivityKind, begin_activity
+from traceability.audit import AuditEvent
 from traceability.database import Database
 from traceability.errors import Refused
 from traceability.genealogy import (
@@ -75,6 +77,10 @@ def test_a_cycle_is_refused_and_nothing_of_it_kept(database: Database, thread: T
     assert thread.lithium in finding.message
     with database.read() as record:
         assert len(record.exec(select(GenealogyEdge).where(GenealogyEdge.kind == EdgeKind.RECOVERED)).all()) == 0
+        (refused,) = record.exec(select(AuditEvent).where(AuditEvent.kind == "act.refused")).all()
+    event = orjson.loads(refused.body)
+    assert {thread.cell, thread.lithium} <= set(event["items"])
+    assert event["detail"]["findings"] == [["genealogy_cycle", finding.message, thread.cell]]
 
 
 def test_a_thing_can_not_be_made_of_itself(database: Database, thread: Thread) -> None:
