@@ -18,6 +18,8 @@ from equipment.tags import (
     TagType,
     link_alarms,
     link_tags,
+    number_parameter,
+    state_tag,
 )
 
 EQUIPMENT_CLASS = "glovebox_press"
@@ -103,10 +105,6 @@ def _process(
     )
 
 
-def _state(name: str, browse: str, kind: TagType, description: str, *, traced: bool = False) -> Tag:
-    return Tag(name, ("Monitoring", "Status", browse), kind, TagRole.STATE, traced=traced, description=description)
-
-
 _TAGS = (
     _process("force_kn", "Force", "kN", (0.0, 50.0), 0.001, "Force by the load cell.", setpoint="force_setpoint_kn"),
     _process("force_setpoint_kn", "ForceSetpoint", "kN", (0.0, 50.0), 0.001, "Setpoint of the force.",
@@ -118,13 +116,13 @@ _TAGS = (
              "Thickness of what stands in the die, from the ram position."),
     _process("glovebox_o2_ppm", "GloveboxO2", "[ppm]", (0.0, 1000.0), 0.01, "Oxygen in the box, by volume."),
     _process("glovebox_h2o_ppm", "GloveboxH2O", "[ppm]", (0.0, 1000.0), 0.01, "Water in the box, by volume."),
-    _state("phase_number", "PhaseNumber", TagType.INT32, "Step of the stroke; see PressPhase.", traced=True),
-    _state("phase_name", "PhaseName", TagType.STRING, "Step of the stroke by name."),
-    _state("phase_remaining_s", "PhaseRemaining", TagType.FLOAT, "Seconds left in this step as predicted."),
-    _state("run_remaining_s", "RunRemaining", TagType.FLOAT, "Seconds left in this stroke as predicted."),
-    _state("hold_reason", "HoldReason", TagType.STRING, "Why the press holds its job; empty when it does not."),
-    _state("guard_closed", "GuardClosed", TagType.BOOLEAN, "The guard is closed."),
-    _state("die_id", "DieId", TagType.STRING, "The die in the press, by its tag."),
+    state_tag("phase_number", "PhaseNumber", TagType.INT32, "Step of the stroke; see PressPhase.", traced=True),
+    state_tag("phase_name", "PhaseName", TagType.STRING, "Step of the stroke by name."),
+    state_tag("phase_remaining_s", "PhaseRemaining", TagType.FLOAT, "Seconds left in this step as predicted."),
+    state_tag("run_remaining_s", "RunRemaining", TagType.FLOAT, "Seconds left in this stroke as predicted."),
+    state_tag("hold_reason", "HoldReason", TagType.STRING, "Why the press holds its job; empty when it does not."),
+    state_tag("guard_closed", "GuardClosed", TagType.BOOLEAN, "The guard is closed."),
+    state_tag("die_id", "DieId", TagType.STRING, "The die in the press, by its tag."),
     Tag("die_diameter_mm", ("Components", "Die", "Diameter"), TagType.FLOAT, TagRole.STATE, "mm", 1.0, 50.0, 0.001,
         description="Diameter of the die in the press."),
     Tag("die_stroke_count", ("Components", "Die", "StrokeCount"), TagType.UINT32, TagRole.COUNTER, "1", low=0.0,
@@ -134,37 +132,33 @@ _TAGS = (
 )  # fmt: skip
 
 
-def _number(name: str, unit: str, low: float | None, high: float | None, *, required: bool = True) -> JobParameter:
-    return JobParameter(name, TagType.DOUBLE, unit, low, high, required)
-
-
 _PARAMETERS = (
     JobParameter("operation", TagType.STRING),
     JobParameter("die_id", TagType.STRING),
-    _number("die_diameter_mm", "mm", 5.0, 20.0),
-    _number("pressure_mpa", "MPa", 10.0, 450.0),
-    _number("force_kn", "kN", 0.5, 36.0),
-    _number("preload_kn", "kN", 0.1, 5.0),
-    _number("preload_s", "s", 1.0, 60.0),
-    _number("ramp_kn_per_s", "kN/s", 0.05, 2.0),
-    _number("dwell_s", "s", 10.0, 600.0),
-    _number("unload_kn_per_s", "kN/s", 0.05, 1.0),
-    _number("powder_mass_mg", "mg", 10.0, 1000.0),
-    _number("theoretical_density_g_per_cm3", "g/cm3", 0.5, 20.0, required=False),
-    _number("added_thickness_mm", "mm", 0.0, 5.0, required=False),
+    number_parameter("die_diameter_mm", "mm", 5.0, 20.0),
+    number_parameter("pressure_mpa", "MPa", 10.0, 450.0),
+    number_parameter("force_kn", "kN", 0.5, 36.0),
+    number_parameter("preload_kn", "kN", 0.1, 5.0),
+    number_parameter("preload_s", "s", 1.0, 60.0),
+    number_parameter("ramp_kn_per_s", "kN/s", 0.05, 2.0),
+    number_parameter("dwell_s", "s", 10.0, 600.0),
+    number_parameter("unload_kn_per_s", "kN/s", 0.05, 1.0),
+    number_parameter("powder_mass_mg", "mg", 10.0, 1000.0),
+    number_parameter("theoretical_density_g_per_cm3", "g/cm3", 0.5, 20.0, required=False),
+    number_parameter("added_thickness_mm", "mm", 0.0, 5.0, required=False),
 )
 """`powder_mass_mg` is the electrolyte's mass in the pellet, for each operation; `added_thickness_mm` is the
 thickness of what lies in the die beside the pellet (discs, composite), so that the pellet's own is told."""
 
 _ACTUALS = (
-    _number("peak_force_kn", "kN", None, None),
-    _number("mean_dwell_force_kn", "kN", None, None),
-    _number("mean_dwell_pressure_mpa", "MPa", None, None),
-    _number("dwell_s", "s", None, None),
-    _number("stack_thickness_mm", "mm", None, None),
-    _number("thickness_mm", "mm", None, None),
-    _number("density_g_per_cm3", "g/cm3", None, None),
-    _number("relative_density", "1", None, None),
+    number_parameter("peak_force_kn", "kN"),
+    number_parameter("mean_dwell_force_kn", "kN"),
+    number_parameter("mean_dwell_pressure_mpa", "MPa"),
+    number_parameter("dwell_s", "s"),
+    number_parameter("stack_thickness_mm", "mm"),
+    number_parameter("thickness_mm", "mm"),
+    number_parameter("density_g_per_cm3", "g/cm3"),
+    number_parameter("relative_density", "1"),
     JobParameter("fractured", TagType.BOOLEAN),
     JobParameter("interruption_count", TagType.INT64, "1"),
 )

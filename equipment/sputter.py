@@ -18,6 +18,8 @@ from equipment.tags import (
     TagType,
     link_alarms,
     link_tags,
+    number_parameter,
+    state_tag,
 )
 
 EQUIPMENT_CLASS = "rf_magnetron_sputter"
@@ -124,10 +126,6 @@ def _setpoint_name(name: str) -> str:
     return f"{stem}_setpoint_{suffix}"
 
 
-def _state(name: str, browse: str, kind: TagType, description: str, *, traced: bool = False) -> Tag:
-    return Tag(name, ("Monitoring", "Status", browse), kind, TagRole.STATE, traced=traced, description=description)
-
-
 def _counter(name: str, path: tuple[str, ...], kind: TagType, unit: str, description: str, *, traced: bool) -> Tag:
     return Tag(name, path, kind, TagRole.COUNTER, unit, low=0.0, traced=traced, description=description)
 
@@ -179,27 +177,27 @@ _CARRIER_AND_SERVICES = (
 
 _TARGET = ("Components", "Target1")
 _STATES = (
-    _state("phase_number", "PhaseNumber", TagType.INT32, "Step of the run; see SputterPhase.", traced=True),
-    _state("phase_name", "PhaseName", TagType.STRING, "Step of the run by name."),
-    _state("phase_remaining_s", "PhaseRemaining", TagType.FLOAT, "Seconds left in this step as predicted."),
-    _state("run_remaining_s", "RunRemaining", TagType.FLOAT, "Seconds left in this run as predicted."),
-    _state("hold_reason", "HoldReason", TagType.STRING, "Why the tool holds its job; empty when it does not."),
-    _state("shutter_open", "ShutterOpen", TagType.BOOLEAN, "Feedback of the shutter's open end.", traced=True),
-    _state("shutter_closed", "ShutterClosed", TagType.BOOLEAN, "Feedback of the shutter's closed end."),
-    _state("gate_open", "GateOpen", TagType.BOOLEAN, "Gate valve above the turbo pump is open.", traced=True),
-    _state("rough_valve_open", "RoughValveOpen", TagType.BOOLEAN, "Roughing valve is open."),
-    _state("vent_valve_open", "VentValveOpen", TagType.BOOLEAN, "Vent valve (argon) is open."),
-    _state("door_closed", "DoorClosed", TagType.BOOLEAN, "Transfer door to the glovebox is closed."),
-    _state("rf_on", "RfOn", TagType.BOOLEAN, "The generator delivers power.", traced=True),
-    _state("plasma_on", "PlasmaOn", TagType.BOOLEAN, "Self-bias shows a plasma.", traced=True),
-    _state("water_ok", "WaterOk", TagType.BOOLEAN, "Flow switch of the cooling water is made."),
-    _state("transfer_locked", "TransferLocked", TagType.BOOLEAN, "Transfers to the glovebox are locked."),
-    _state("lithium_hazard", "LithiumHazard", TagType.BOOLEAN, "Water was lost with lithium inside: no venting."),
-    _state("qcm_ok", "QcmOk", TagType.BOOLEAN, "The crystal gives a usable frequency.", traced=True),
-    _state("thickness_model_ok", "ThicknessModelOk", TagType.BOOLEAN,
+    state_tag("phase_number", "PhaseNumber", TagType.INT32, "Step of the run; see SputterPhase.", traced=True),
+    state_tag("phase_name", "PhaseName", TagType.STRING, "Step of the run by name."),
+    state_tag("phase_remaining_s", "PhaseRemaining", TagType.FLOAT, "Seconds left in this step as predicted."),
+    state_tag("run_remaining_s", "RunRemaining", TagType.FLOAT, "Seconds left in this run as predicted."),
+    state_tag("hold_reason", "HoldReason", TagType.STRING, "Why the tool holds its job; empty when it does not."),
+    state_tag("shutter_open", "ShutterOpen", TagType.BOOLEAN, "Feedback of the shutter's open end.", traced=True),
+    state_tag("shutter_closed", "ShutterClosed", TagType.BOOLEAN, "Feedback of the shutter's closed end."),
+    state_tag("gate_open", "GateOpen", TagType.BOOLEAN, "Gate valve above the turbo pump is open.", traced=True),
+    state_tag("rough_valve_open", "RoughValveOpen", TagType.BOOLEAN, "Roughing valve is open."),
+    state_tag("vent_valve_open", "VentValveOpen", TagType.BOOLEAN, "Vent valve (argon) is open."),
+    state_tag("door_closed", "DoorClosed", TagType.BOOLEAN, "Transfer door to the glovebox is closed."),
+    state_tag("rf_on", "RfOn", TagType.BOOLEAN, "The generator delivers power.", traced=True),
+    state_tag("plasma_on", "PlasmaOn", TagType.BOOLEAN, "Self-bias shows a plasma.", traced=True),
+    state_tag("water_ok", "WaterOk", TagType.BOOLEAN, "Flow switch of the cooling water is made."),
+    state_tag("transfer_locked", "TransferLocked", TagType.BOOLEAN, "Transfers to the glovebox are locked."),
+    state_tag("lithium_hazard", "LithiumHazard", TagType.BOOLEAN, "Water was lost with lithium inside: no venting."),
+    state_tag("qcm_ok", "QcmOk", TagType.BOOLEAN, "The crystal gives a usable frequency.", traced=True),
+    state_tag("thickness_model_ok", "ThicknessModelOk", TagType.BOOLEAN,
            "Gauge, flow and throttle agree and the target behaves, so time predicts thickness."),
-    _state("film_interrupted", "FilmInterrupted", TagType.BOOLEAN, "The film of this run was interrupted."),
-    _state("target_serial", "TargetSerial", TagType.STRING, "Target that the job names."),
+    state_tag("film_interrupted", "FilmInterrupted", TagType.BOOLEAN, "The film of this run was interrupted."),
+    state_tag("target_serial", "TargetSerial", TagType.STRING, "Target that the job names."),
     _counter("strike_count", ("Monitoring", "Status", "StrikeCount"), TagType.UINT32, "1",
              "Tries to strike in this run.", traced=False),
     _counter("arc_count", ("Monitoring", "Status", "ArcCount"), TagType.UINT32, "1", "Arcs in this run.",
@@ -215,52 +213,48 @@ _STATES = (
 )  # fmt: skip
 
 
-def _number(name: str, unit: str, low: float | None, high: float | None, *, required: bool = True) -> JobParameter:
-    return JobParameter(name, TagType.DOUBLE, unit, low, high, required)
-
-
 _PARAMETERS = (
-    _number("working_pressure_pa", "Pa", 0.1, 5.0),
-    _number("argon_flow_sccm", "sccm", 5.0, 100.0),
-    _number("oxygen_fraction", "1", 0.0, 0.2, required=False),
-    _number("base_pressure_pa", "Pa", 2.5e-5, 1e-3),
-    _number("rate_of_rise_pa_per_min", "Pa/min", 0.01, 0.2),
-    _number("rate_of_rise_s", "s", 10.0, 600.0, required=False),
-    _number("rf_power_w", "W", 20.0, 141.0),
-    _number("power_ramp_up_w_per_min", "W/min", 1.0, 30.0),
-    _number("power_ramp_down_w_per_min", "W/min", 1.0, 30.0),
-    _number("strike_pressure_pa", "Pa", 1.3, 4.0),
-    _number("strike_power_w", "W", 20.0, 80.0),
-    _number("reflected_warn_percent", "%", 1.0, 20.0, required=False),
-    _number("reflected_trip_percent", "%", 2.0, 20.0, required=False),
-    _number("reflected_trip_w", "W", 2.0, 25.0, required=False),
-    _number("presputter_min", "min", 5.0, 120.0),
-    _number("rotation_rpm", "1/min", 0.0, 30.0),
-    _number("substrate_temp_c", "Cel", 30.0, 80.0),
-    _number("thickness_nm", "nm", 1.0, 2000.0),
+    number_parameter("working_pressure_pa", "Pa", 0.1, 5.0),
+    number_parameter("argon_flow_sccm", "sccm", 5.0, 100.0),
+    number_parameter("oxygen_fraction", "1", 0.0, 0.2, required=False),
+    number_parameter("base_pressure_pa", "Pa", 2.5e-5, 1e-3),
+    number_parameter("rate_of_rise_pa_per_min", "Pa/min", 0.01, 0.2),
+    number_parameter("rate_of_rise_s", "s", 10.0, 600.0, required=False),
+    number_parameter("rf_power_w", "W", 20.0, 141.0),
+    number_parameter("power_ramp_up_w_per_min", "W/min", 1.0, 30.0),
+    number_parameter("power_ramp_down_w_per_min", "W/min", 1.0, 30.0),
+    number_parameter("strike_pressure_pa", "Pa", 1.3, 4.0),
+    number_parameter("strike_power_w", "W", 20.0, 80.0),
+    number_parameter("reflected_warn_percent", "%", 1.0, 20.0, required=False),
+    number_parameter("reflected_trip_percent", "%", 2.0, 20.0, required=False),
+    number_parameter("reflected_trip_w", "W", 2.0, 25.0, required=False),
+    number_parameter("presputter_min", "min", 5.0, 120.0),
+    number_parameter("rotation_rpm", "1/min", 0.0, 30.0),
+    number_parameter("substrate_temp_c", "Cel", 30.0, 80.0),
+    number_parameter("thickness_nm", "nm", 1.0, 2000.0),
     JobParameter("endpoint", TagType.STRING),
-    _number("deposit_time_s", "s", 1.0, 86_400.0),
-    _number("max_deposit_time_s", "s", 1.0, 112_320.0),
-    _number("cool_to_c", "Cel", 25.0, 60.0, required=False),
-    _number("qcm_tooling_factor", "1", 0.2, 5.0, required=False),
-    _number("qcm_z_ratio", "1", 0.1, 10.0, required=False),
-    _number("film_density_g_per_cm3", "g/cm3", 0.5, 20.0, required=False),
+    number_parameter("deposit_time_s", "s", 1.0, 86_400.0),
+    number_parameter("max_deposit_time_s", "s", 1.0, 112_320.0),
+    number_parameter("cool_to_c", "Cel", 25.0, 60.0, required=False),
+    number_parameter("qcm_tooling_factor", "1", 0.2, 5.0, required=False),
+    number_parameter("qcm_z_ratio", "1", 0.1, 10.0, required=False),
+    number_parameter("film_density_g_per_cm3", "g/cm3", 0.5, 20.0, required=False),
 )
 
 _ACTUALS = (
-    _number("thickness_qcm_nm", "nm", None, None),
-    _number("thickness_remaining_nm", "nm", None, None),
-    _number("deposit_time_s", "s", None, None),
-    _number("energy_kwh", "kW.h", None, None),
-    _number("target_energy_kwh", "kW.h", None, None),
-    _number("base_pressure_pa", "Pa", None, None),
-    _number("rate_of_rise_pa_per_min", "Pa/min", None, None),
-    _number("mean_pressure_pa", "Pa", None, None),
-    _number("mean_power_w", "W", None, None),
-    _number("mean_argon_flow_sccm", "sccm", None, None),
-    _number("mean_dc_bias_v", "V", None, None),
-    _number("peak_reflected_power_w", "W", None, None),
-    _number("peak_substrate_temp_c", "Cel", None, None),
+    number_parameter("thickness_qcm_nm", "nm"),
+    number_parameter("thickness_remaining_nm", "nm"),
+    number_parameter("deposit_time_s", "s"),
+    number_parameter("energy_kwh", "kW.h"),
+    number_parameter("target_energy_kwh", "kW.h"),
+    number_parameter("base_pressure_pa", "Pa"),
+    number_parameter("rate_of_rise_pa_per_min", "Pa/min"),
+    number_parameter("mean_pressure_pa", "Pa"),
+    number_parameter("mean_power_w", "W"),
+    number_parameter("mean_argon_flow_sccm", "sccm"),
+    number_parameter("mean_dc_bias_v", "V"),
+    number_parameter("peak_reflected_power_w", "W"),
+    number_parameter("peak_substrate_temp_c", "Cel"),
     JobParameter("arc_count", TagType.INT64, "1"),
     JobParameter("strike_count", TagType.INT64, "1"),
     JobParameter("interruption_count", TagType.INT64, "1"),

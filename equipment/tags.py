@@ -175,6 +175,18 @@ class TagTable:
         return tuple(tag for tag in self.tags if tag.traced)
 
 
+def state_tag(name: str, browse: str, kind: TagType, description: str, *, traced: bool = False) -> Tag:
+    """A tag of what the tool is doing, at `Monitoring/Status/<browse>`."""
+    return Tag(name, ("Monitoring", "Status", browse), kind, TagRole.STATE, traced=traced, description=description)
+
+
+def number_parameter(
+    name: str, unit: str, low: float | None = None, high: float | None = None, *, required: bool = True
+) -> JobParameter:
+    """A number that a job order carries, or a response where it has no limits."""
+    return JobParameter(name, TagType.DOUBLE, unit, low, high, required)
+
+
 def link_tags() -> tuple[Tag, ...]:
     """The tags every tool has for its link to the MES (`Link/…`) and its machinery state.
 
