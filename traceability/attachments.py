@@ -196,16 +196,6 @@ def attachments_of(record: RecordSession, serial: str) -> list[Attachment]:
     return list(record.exec(query))
 
 
-def spoiled_attachments(record: RecordSession, store: AttachmentStore) -> Iterator[Attachment]:
-    """Hash every attached file anew and give those whose content is missing or was changed, oldest first."""
-    verdicts: dict[str, bool] = {}
-    for row in record.exec(select(Attachment).order_by(col(Attachment.id))):
-        if row.sha256 not in verdicts:
-            verdicts[row.sha256] = store.intact(row.sha256)
-        if not verdicts[row.sha256]:
-            yield row
-
-
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:

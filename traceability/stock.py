@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlmodel import col, select
-
 from traceability.activities import ActivityKind, ActivityRow, Outcome, begin_activity, end_activity
 from traceability.database import RecordSession
 from traceability.errors import Finding, refuse_for
@@ -131,17 +129,6 @@ def merge_lots(record: RecordSession, serials: Sequence[str], *, location: str =
             take(record, lot, lot.left)
         act.items.append(merged.serial)
     return merged
-
-
-def lots_in_stock(record: RecordSession, material_code: str) -> Sequence[Lot]:
-    """The lots of a material that have something left, in the order in which they expire, then came."""
-    lots = record.exec(
-        select(Lot)
-        .where(Lot.material_code == material_code)
-        .where(col(Lot.status).in_([LotStatus.QUARANTINE, LotStatus.RELEASED]))
-        .order_by(col(Lot.expires_at).is_(None), col(Lot.expires_at), col(Lot.item_id))
-    )
-    return lots.all()
 
 
 def logistics_activity(record: RecordSession, purpose: str) -> ActivityRow:

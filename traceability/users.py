@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Column, LargeBinary, func
+from sqlalchemy import Column, LargeBinary
 from sqlmodel import Field, SQLModel, col, select
 
 from traceability.acts import Actor, Role, system_actor
@@ -138,22 +138,6 @@ def create_user(
         )
         record.add(user)
     return user
-
-
-def create_first_admin(database: Database, *, name: str, full_name: str, password: str) -> Actor:
-    """Add the first user, an administrator who then adds the others.
-
-    Raises:
-        Refused: There are users already.
-    """
-    with database.write(system_actor("set-up")) as record:
-        if record.exec(select(func.count()).select_from(User)).one():
-            raise Refused("There are users already; an administrator adds more.")
-        user = create_user(
-            record, name=name, full_name=full_name, password=password, roles=[Role.ADMIN], temporary=False
-        )
-        record.flush()
-        return actor_of(user, "cli")
 
 
 def change_user(

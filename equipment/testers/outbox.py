@@ -22,7 +22,7 @@ from equipment.line_config import TesterConfig
 from equipment.testers.handoff import answered, cancel_refused
 from equipment.testers.handoff_records import Handoff
 from equipment.testers.handoff_states import HandoffEvent, HandoffState
-from equipment.testers.outbox_queue import Message, MessageState, OutboxRow, waiting, waiting_counts
+from equipment.testers.outbox_queue import Message, MessageState, OutboxRow, waiting
 from traceability.acts import system_actor
 from traceability.canonical import canonical_bytes
 from traceability.clock import wall_now
@@ -197,9 +197,3 @@ def _detail(response: httpx.Response) -> str:
 
 def _said(error: httpx.RequestError | InvalidInput) -> str:
     return f"{type(error).__name__}: {error}".removesuffix(": ")
-
-
-def waiting_for(database: Database) -> Mapping[str, int]:
-    """How much waits for each tester now."""
-    with database.read() as record:
-        return waiting_counts(record)

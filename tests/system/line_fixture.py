@@ -28,7 +28,7 @@ from equipment.testers.handoff import tester_scopes
 from traceability.acts import Role, system_actor
 from traceability.clock import PiecewiseClock, wall_now
 from traceability.tokens import issue_token
-from traceability.users import create_first_admin
+from traceability.users import create_user
 
 ADMIN, PASSWORD = "ada", "solid argyrodite pellet"
 TESTER = "LAND1"
@@ -155,8 +155,10 @@ def make_whole_line(database_url: str, folder: Path) -> WholeLine:
     }
     service = Service(Settings.model_validate({**settings, "drive_tools": False, "run_jobs": False}))
     migrate(service.database)
-    create_first_admin(service.database, name=ADMIN, full_name="Ada Example", password=PASSWORD)
     with service.database.write(system_actor("test")) as record:
+        create_user(
+            record, name=ADMIN, full_name="Ada Example", password=PASSWORD, roles=[Role.ADMIN], temporary=False
+        )
         _, secret = issue_token(
             record,
             name=TESTER.lower(),

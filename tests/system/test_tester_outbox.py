@@ -14,8 +14,8 @@ from sqlmodel import select
 from equipment.testers import handoff as handoffs
 from equipment.testers.handoff_records import find_handoff
 from equipment.testers.handoff_states import HandoffEvent, HandoffState
-from equipment.testers.outbox import Outbox, waiting_for
-from equipment.testers.outbox_queue import MessageState, OutboxRow, messages_of
+from equipment.testers.outbox import Outbox
+from equipment.testers.outbox_queue import MessageState, OutboxRow, messages_of, waiting_counts
 from equipment.testers.polling import ask_testers
 from tests.equipment.testers.cells import SYSTEM
 from tests.system.tester_line import TesterLine, make_line, wait_for
@@ -53,6 +53,11 @@ def messages(line: TesterLine, uuid: str) -> list[OutboxRow]:
         return list(messages_of(record, find_handoff(record, uuid)))
 
 
+def waiting_of(line: TesterLine) -> dict[str, int]:
+    with line.database.read() as record:
+        return waiting_counts(record)
+
+
 def test_what_a_tester_that_is_away_should_hear_waits_and_is_shown(line: TesterLine) -> None:
     uuid = line.offer()
     for attempts in (1, 2):
@@ -61,11 +66,11 @@ def test_what_a_tester_that_is_away_should_hear_waits_and_is_shown(line: TesterL
         assert (row.state, row.attempts) == (MessageState.WAITING, attempts)
         assert "Connect" in row.problem
         assert row.next_at > wall_now()
-    assert waiting_for(line.database) == {"LAND1": 1}
+    assert waiting_of(line) == {"LAND1": 1}
     line.start_endpoint()
     line.wait_for_endpoint()
     assert deliver(line) == 1
-    assert waiting_for(line.database) == {}
+    assert waiting_of(line) == {}
     with line.endpoint_client as client:
         assert [each["uuid"] for each in client.get("/v1/handoffs").json()] == [uuid]
 

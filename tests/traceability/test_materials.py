@@ -31,7 +31,7 @@ from traceability.materials import (
     scrap_lot,
 )
 from traceability.quantities import Quantity
-from traceability.stock import consume, lots_in_stock, merge_lots, split_lot
+from traceability.stock import consume, merge_lots, split_lot
 
 
 def mg(value: str) -> Quantity:
@@ -166,19 +166,6 @@ def test_a_merge_refuses_strangers_with_all_findings(stocked: Database) -> None:
     assert [finding.code for finding in refusal.value.findings] == ["bad_serial", "other_material", "other_status"]
     with pytest.raises(Refused, match="can't be merged"), stocked.write(LINE) as record:
         merge_lots(record, [first.serial, first.serial])
-
-
-def test_stock_is_offered_in_the_order_in_which_it_expires(stocked: Database, clock: ManualClock) -> None:
-    with stocked.write(LINE) as record:
-        never = receive(record, "LGPS", "1", "mg").serial
-        late, soon = (
-            receive_lot(
-                record, material_code="LGPS", quantity=mg("1"), expires_at=clock.now() + timedelta(days=days)
-            ).serial
-            for days in (9, 2)
-        )
-    with stocked.read() as record:
-        assert [lot.serial for lot in lots_in_stock(record, "LGPS")] == [soon, late, never]
 
 
 def test_people_at_once_can_not_take_more_than_there_is(stocked: Database) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlmodel import col, select
 
 from traceability.activities import ActivityKind, begin_activity
-from traceability.acts import Actor, Role
+from traceability.acts import Actor, Role, system_actor
 from traceability.audit import AuditEvent, SealedEvent
 from traceability.clock import ManualClock, wall_now
 from traceability.database import Database
@@ -19,9 +19,9 @@ from traceability.passwords import password_findings
 from traceability.tokens import issue_token, revoke_token, token_actor
 from traceability.users import (
     FAILURES_TO_LOCK,
+    actor_of,
     change_password,
     change_user,
-    create_first_admin,
     create_user,
     deactivate_user,
     find_user,
@@ -40,19 +40,20 @@ def _kinds(database: Database) -> list[str]:
         return [event.kind for event in record.exec(select(AuditEvent).order_by(col(AuditEvent.seq)))]
 
 
+def _first_admin(database: Database) -> Actor:
+    with database.write(system_actor("set-up")) as record:
+        ada = create_user(
+            record, name="ada", full_name="Ada Volta", password=GOOD, roles=[Role.ADMIN], temporary=False
+        )
+        record.flush()
+        return actor_of(ada, "cli")
+
+
 def _add(database: Database, admin: Actor, name: str = "olga", temporary: bool = False) -> None:
     with database.write(admin) as record:
         create_user(
             record, name=name, full_name="Olga Ohm", password=GOOD, roles=[Role.OPERATOR], temporary=temporary
         )
-
-
-def test_the_first_administrator_can_be_made_only_once(database: Database) -> None:
-    first = create_first_admin(database, name="ada", full_name="Ada Volta", password=GOOD)
-    assert first.roles == {Role.ADMIN}
-    with pytest.raises(Refused, match="users already"):
-        create_first_admin(database, name="eve", full_name="Eve", password=GOOD)
-    _add(database, first)
 
 
 def test_a_person_signs_in_with_name_and_password_and_it_is_recorded(database: Database, admin: Actor) -> None:
@@ -127,7 +128,7 @@ def test_neither_password_nor_its_hash_stands_on_the_trail(database: Database, a
 
 def test_a_name_is_never_given_to_somebody_else(database: Database, admin: Actor) -> None:
     """21 CFR 11.100(a): a signature's owner is unique and never reassigned."""
-    create_first_admin(database, name="ada", full_name="Ada Volta", password=GOOD)
+    _first_admin(database)
     _add(database, admin)
     with database.write(admin) as record:
         deactivate_user(record, "olga", reason="She left.")
@@ -138,7 +139,7 @@ def test_a_name_is_never_given_to_somebody_else(database: Database, admin: Actor
 
 
 def test_the_last_administrator_can_not_go(database: Database) -> None:
-    ada = create_first_admin(database, name="ada", full_name="Ada Volta", password=GOOD)
+    ada = _first_admin(database)
     with pytest.raises(Refused, match="last active administrator"), database.write(ada) as record:
         deactivate_user(record, "ada", reason="Enough.")
     with pytest.raises(Refused, match="last active administrator"), database.write(ada) as record:
@@ -177,7 +178,7 @@ def test_a_weak_password_is_refused_with_all_reasons() -> None:
 
 
 def test_training_and_roles_change_with_a_reason_and_not_over_a_stale_read(database: Database, admin: Actor) -> None:
-    create_first_admin(database, name="ada", full_name="Ada Volta", password=GOOD)
+    _first_admin(database)
     _add(database, admin)
     with database.write(admin) as record:
         user = change_user(record, "olga", trained_for=["sputter"], reason="Course of 2 March", expected_version=1)
