@@ -13,7 +13,7 @@ import pytest
 import equipment.acts
 import recipes.acts
 import traceability.acts
-from tests.postgres import Server, find_server
+from tests.postgres import NAMED, Server, find_server
 from traceability.acts import Actor, Role
 from traceability.clock import Clock, ManualClock
 from traceability.database import Database
@@ -38,8 +38,23 @@ def pytest_report_header() -> str:
     return DATABASES
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _wrongly_skipped(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     terminalreporter.write_line(DATABASES)
+    if skipped := _wrongly_skipped(config):
+        terminalreporter.write_line(
+            f"FAILED: {skipped} skipped; where ARGONAUT_TEST_POSTGRES is set, no test may be."
+        )
+
+
+def _wrongly_skipped(config: pytest.Config) -> int:
+    """How many tests were skipped, where none may be."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return len(reporter.stats.get("skipped", ())) if NAMED and reporter else 0
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

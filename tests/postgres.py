@@ -17,6 +17,9 @@ from psycopg import sql
 
 from traceability.audit import GENESIS
 
+NAMED = os.environ.get("ARGONAUT_TEST_POSTGRES")  # noqa: TID251 - tests have no settings of their own
+"""The server that somebody named: then it must answer, and nothing may be left out."""
+
 # Nothing here outlives a crash of the server, so no commit need wait for the disk.
 _OPTIONS = "options=-csynchronous_commit%3Doff"
 
@@ -36,13 +39,12 @@ _SHAPE = """
 
 def find_server() -> str | None:
     """The server to test on: `ARGONAUT_TEST_POSTGRES`, else a local one that lets us in, else None."""
-    named = os.environ.get("ARGONAUT_TEST_POSTGRES")  # noqa: TID251 - tests have no settings of their own
-    address = named or "postgresql://postgres@127.0.0.1:5432/postgres"
+    address = NAMED or "postgresql://postgres@127.0.0.1:5432/postgres"
     try:
         with psycopg.connect(address, connect_timeout=2):
             return address
     except psycopg.OperationalError:
-        if named:
+        if NAMED:
             raise
         return None
 
