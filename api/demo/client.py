@@ -30,7 +30,7 @@ class Person:
 
     def __init__(self, url: str, name: str) -> None:
         self.name = name
-        self._client = httpx.Client(base_url=f"{url}/api/v1", timeout=30.0)
+        self._client = httpx.Client(base_url=f"{url}/api/v1", timeout=30.0, trust_env=False)
         session = self.post("/sessions", name=name, password=PASSWORD)
         self._client.headers["Authorization"] = f"Bearer {session['token']}"
 

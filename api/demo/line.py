@@ -7,6 +7,7 @@ tell one accelerated time that begins in the past, so that its end is the presen
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 from collections.abc import Callable
 from datetime import timedelta
@@ -50,8 +51,9 @@ def run_demo(folder: Path, *, port: int, seed: int, once: bool) -> int:
         once: End when the campaign is done, instead of going on serving.
 
     Returns:
-        Exit status: 0 if everything went well.
+        Exit status: 0 if everything went well or it was told to stop, by Ctrl-C or SIGTERM.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _demonstrate(folder, port, seed, once)
     except DemoFailed as failure:
@@ -230,7 +232,7 @@ def _steps() -> int:
 
 def _ready(url: str) -> bool:
     try:
-        answer = httpx.get(f"{url}/readyz", timeout=2.0)
+        answer = httpx.get(f"{url}/readyz", timeout=2.0, trust_env=False)
     except httpx.TransportError:
         return False
     tools = [check["ok"] for check in answer.json()["checks"] if check["name"].startswith("tool ")]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -40,13 +41,10 @@ class Processes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Last started, first ended: the service lets go of its tools before they go.
-        for process in reversed(self._running.values()):
-            process.terminate()
-            try:
-                process.wait(ENDED_AFTER_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        # The stack ends all, also when somebody impatient interrupts the end of one.
+        with ExitStack() as stack:
+            for process in self._running.values():
+                stack.callback(_end, process)
 
     def start(self, name: str, *arguments: str) -> None:
         """Start `argonaut` with the arguments, logging to `<name>.log`."""
@@ -89,3 +87,13 @@ class Processes:
         while True:
             self.check()
             time.sleep(0.5)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(ENDED_AFTER_S)
+    finally:
+        process.kill()
+        process.wait()
