@@ -111,7 +111,7 @@ def test_qa_may_stop_a_run_but_not_start_one(lab: Lab) -> None:
 
 @contextmanager
 def refusing_writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    def full(self: Database, actor: object) -> object:
+    def full(self: Database, actor: object, *, asked: str = "") -> object:
         raise StorageFailed("The disk is full (database or disk is full); nothing was kept.")
 
     with monkeypatch.context() as patch:
