@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import signal
-import socket
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from types import FrameType
@@ -20,6 +18,7 @@ from api.endpoints.line import endpoints_of_line
 from api.endpoints.tester import serve_endpoint
 from api.logs import set_up_logs
 from api.migration import migrate, require_newest_schema
+from api.ports import port_problem
 from api.service import Service
 from equipment.line_config import load_line, read_secret
 from equipment.simulators.line import tool_servers
@@ -138,14 +137,9 @@ def prepare_schema(service: Service, *, upgrade: bool) -> None:
 
 
 def require_free_port(host: str, port: int) -> None:
-    """End with one clear sentence if somebody else listens there."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            reason = "is in use by another program" if error.errno == errno.EADDRINUSE else f"{error.strerror}"
-            raise fail(f"Port {port} on {host} {reason}; choose another one.") from error
+    """End with one clear sentence if nobody can listen there."""
+    if problem := port_problem(host, port):
+        raise fail(f"{problem}; choose another one.")
 
 
 def _token(file: Path | None) -> str:
