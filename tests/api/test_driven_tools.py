@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,10 @@ from tests.api.builders import V1, Lab, made
 from tests.api.conftest import PASSWORD, enrol_people
 from tests.conftest import START
 from tests.system.press_line import SITE, TOOL, Press, fast_clock, running_press
+from tests.waiting import wait_until
 
 FACTOR = 40
+PATIENCE_S = 90.0
 LINE_FILE = f"""
 site: {SITE}
 tools:
@@ -66,16 +66,8 @@ def lab(database_url: str, tmp_path: Path, password_hash: bytes, press: Press) -
 
     with TestClient(app):
         lab = Lab(service, sign_in, PASSWORD)
-        until(lambda: (tool(lab)["link"] or {}).get("state") == "online", "the link to the press")
+        wait_until("the link to the press", lambda: (tool(lab)["link"] or {}).get("state") == "online", PATIENCE_S)
         yield lab
-
-
-def until(condition: Callable[[], bool], what: str, within_s: float = 90.0) -> None:
-    deadline_s, pause = time.monotonic() + within_s, threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline_s, f"not within {within_s} s: {what}"
-        # The tool and the service run in this process too and need the time.
-        pause.wait(0.05)
 
 
 def tool(lab: Lab) -> dict[str, Any]:
@@ -92,8 +84,12 @@ def started(lab: Lab) -> str:
     run = str(made(lab.olga, "/runs", body)["serial"])
     answer = lab.olga.post(f"{V1}/runs/{run}:start", json={})
     assert answer.status_code == 202, answer.text
-    until(lambda: command(lab, answer.json()["serial"])["state"] not in ("requested", "claimed"), "the claim")
-    until(lambda: run_state(lab, run) not in ("planned", "starting"), "the start")
+    wait_until(
+        "the claim",
+        lambda: command(lab, answer.json()["serial"])["state"] not in ("requested", "claimed"),
+        PATIENCE_S,
+    )
+    wait_until("the start", lambda: run_state(lab, run) not in ("planned", "starting"), PATIENCE_S)
     return run
 
 
@@ -106,13 +102,13 @@ def test_a_pellet_is_pressed_by_asking_once_and_its_trace_is_there(lab: Lab, pre
     run = started(lab)
     during = tool(lab)
     assert (during["run"]["serial"], during["state_word"], during["simulated"]) == (run, "engineering", True)
-    until(lambda: run_state(lab, run) not in ("running",), "the end")
+    wait_until("the end", lambda: run_state(lab, run) not in ("running",), PATIENCE_S)
     shown = lab.olga.get(f"{V1}/runs/{run}").json()
     assert (shown["state"], shown["simulated"]) == ("completed", True), shown
     assert all(line["passed"] is not False for line in shown["comparison"])
     (pellet,) = {position["result_serial"] for position in shown["positions"]} - {""}
     assert lab.olga.get(f"{V1}/units/{pellet}").json()["simulated"] is True
-    until(lambda: trace(lab, run)["sealed"], "the seal")
+    wait_until("the seal", lambda: trace(lab, run)["sealed"], PATIENCE_S)
     (force,) = trace(lab, run)["signals"]
     assert max(force["values"]) == pytest.approx(18.85, abs=0.3)
     phases = [phase["name"] for phase in lab.olga.get(f"{V1}/runs/{run}/phases").json()]
@@ -125,8 +121,8 @@ def test_a_stop_is_confirmed_by_the_tool_and_only_then_shown(lab: Lab) -> None:
     run = started(lab)
     stop = lab.olga.post(f"{V1}/runs/{run}:stop", json={"reason": "wrong die"}).json()
     assert (stop["way"], stop["command"]["state"]) == ("record", "requested")
-    until(lambda: command(lab, stop["command"]["serial"])["state"] == "done", "the stop")
-    until(lambda: run_state(lab, run) == "stopped", "the end")
+    wait_until("the stop", lambda: command(lab, stop["command"]["serial"])["state"] == "done", PATIENCE_S)
+    wait_until("the end", lambda: run_state(lab, run) == "stopped", PATIENCE_S)
 
 
 def trace(lab: Lab, run: str) -> dict[str, Any]:

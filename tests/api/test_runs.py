@@ -13,6 +13,7 @@ from sqlmodel import select
 from api.routers.commands import STOP_WITHIN_S
 from equipment.jobs import JobState, JobSubstate
 from tests.api.builders import LINE, PRESS, SPUTTER, V1, Lab, made, problem
+from tests.waiting import wait_until
 from traceability.audit import AuditHead
 from traceability.canonical import sha256_hex
 from traceability.database import Database
@@ -170,9 +171,7 @@ def test_a_stop_does_not_wait_for_a_writer_that_keeps_the_database_busy(lab: Lab
         assert time.monotonic() - began_s < 2 * STOP_WITHIN_S + 3
     assert (answer.status_code, answer.json()["way"]) == (202, "journal")
     assert [entry.verb for entry in lab.service.journal.to_send(PRESS)] == ["stop"]
-    deadline_s = time.monotonic() + 20
-    while not lab.olga.get(f"{V1}/runs/{run}/commands").json():
-        assert time.monotonic() < deadline_s, "the record was to take it when it could"
+    wait_until("the record takes it", lambda: bool(lab.olga.get(f"{V1}/runs/{run}/commands").json()))
 
 
 def test_a_withdrawn_run_frees_its_things(lab: Lab) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -19,6 +18,7 @@ from api.app import create_app
 from api.service import Service
 from api.stream import QUEUE_LENGTH, Hub
 from tests.api.conftest import PASSWORD
+from tests.waiting import wait_until
 from traceability.acts import system_actor
 from traceability.errors import Refused
 from traceability.materials import MaterialKind, define_material
@@ -42,10 +42,7 @@ def refuse(service: Service) -> None:
 @contextmanager
 def until(told: Callable[[], bool]) -> Iterator[None]:
     yield
-    end = time.monotonic() + PATIENCE_S
-    while not told():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
+    wait_until("it was told", told, PATIENCE_S)
 
 
 @pytest.fixture
