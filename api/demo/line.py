@@ -24,6 +24,7 @@ from api.demo.campaign import ARMS, CELLS_AN_ARM, TESTER, Campaign, MadeCell
 from api.demo.client import PASSWORD, PEOPLE, TRAINED_FOR
 from api.demo.processes import DemoFailed, Processes
 from api.migration import migrate
+from api.ports import port_problem
 from api.service import Service
 from api.settings import Settings
 from equipment.testers.handoff import tester_scopes
@@ -252,12 +253,8 @@ def _fresh(folder: Path) -> None:
 
 
 def _require_free_port(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise DemoFailed(f"Port {port} is in use by another program; choose one with --port.") from error
+    if problem := port_problem("127.0.0.1", port):
+        raise DemoFailed(f"{problem}; choose one with --port.")
 
 
 def _free_ports(count: int) -> list[int]:
