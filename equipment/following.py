@@ -88,6 +88,7 @@ class RunFollower:
         self._tool = tool
         self._tags = tags
         self._traced = frozenset(tag.name for tag in tags.traced)
+        self._written_by_us = frozenset(tag.name for tag in tags if tag.writable)
         self._writer = writer
         self._record = record
         self._clock = clock
@@ -147,7 +148,9 @@ class RunFollower:
         if floor is not None and sample.source_time <= floor:
             return
         self.latest[name] = sample
-        self._heard_at = sample.source_time
+        if name not in self._written_by_us:
+            # What we write ourselves may bear our time, which need not be the tool's.
+            self._heard_at = sample.source_time
         if name in self._traced:
             for followed in self._runs.values():
                 followed.samples.append(sample)

@@ -38,6 +38,8 @@ FLUSH_AFTER_S = 1.5
 
 SEALED_CHUNK_S = 600
 """Domain seconds in a sealed chunk."""
+_PLAIN_SPAN = 12
+"""Windows that a chunk may span before it is looked into for those that it really touches."""
 
 _SEALING_LEVEL = 12
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -255,7 +257,7 @@ def seal_trace(record: RecordSession, run_id: int) -> TraceSeal:
         connection = record.connection()
         columns = columns_of(connection, run_id)
         open_chunks = connection.execute(_OPEN_CHUNKS, {"run_id": run_id}).all()
-        for start_us, end_us in _windows(open_chunks):
+        for start_us, end_us in _windows(connection, columns, open_chunks):
             overlapping = [row.id for row in open_chunks if row.start_us < end_us and row.end_us >= start_us]
             chunk = _rewritten(connection, columns, overlapping, start_us, end_us)
             if chunk is not None:
@@ -349,17 +351,24 @@ def _row(chunk: Chunk) -> dict[str, Any]:
     }
 
 
-def _windows(chunks: Sequence[Any]) -> Iterator[tuple[int, int]]:
+def _windows(
+    connection: Connection, columns: Sequence[TraceColumn], chunks: Sequence[Any]
+) -> Iterator[tuple[int, int]]:
     """Ten-minute windows, aligned to the trace's first time, that have something in them."""
     if not chunks:
         return
     width = SEALED_CHUNK_S * 1_000_000
     first = min(row.start_us for row in chunks)
-    touched = {
-        number
-        for row in chunks
-        for number in range((row.start_us - first) // width, (row.end_us - first) // width + 1)
-    }
+    touched: set[int] = set()
+    for row in chunks:
+        span = range((row.start_us - first) // width, (row.end_us - first) // width + 1)
+        if len(span) <= _PLAIN_SPAN:
+            touched.update(span)
+            continue
+        # One sample with a stamp of another year must not make a window for every ten minutes between.
+        header, payload = connection.execute(_CHUNK_BODY, {"id": row.id}).one()
+        for series in decode(columns, header, payload).values():
+            touched.update(np.unique((series.times_us - first) // width).tolist())
     for number in sorted(touched):
         yield first + number * width, first + (number + 1) * width
 

@@ -105,6 +105,19 @@ def test_late_and_repeated_samples_find_their_place_when_the_trace_is_sealed(
     assert all(row.end_us - row.start_us <= 600_000_000 for row in rows)
 
 
+def test_a_sample_stamped_a_year_away_is_kept_and_does_not_hold_up_the_sealing(
+    line: Line, run_id: int, seconds: Seconds
+) -> None:
+    year_s = 365.0 * 86_400
+    writer = TraceWriter(line.database, run_id, SPUTTER_TABLE, seconds)
+    writer.append([*ramp(20), sample("rf_forward_power_w", 99.0, year_s)])
+    writer.seal()
+    with line.database.read() as record:
+        seal = record.get_one(TraceSeal, run_id)
+    assert seal.chunks == 2
+    assert read(line, run_id, "rf_forward_power_w")[-1] == (year_s, 99.0)
+
+
 def test_sealing_again_changes_nothing_and_later_samples_are_counted_not_kept(
     line: Line, run_id: int, seconds: Seconds
 ) -> None:
