@@ -17,7 +17,7 @@ from api.settings import Settings
 from traceability.acts import Actor
 from traceability.errors import ArgonautError, StorageFailed
 
-out = Console()
+out = Console(soft_wrap=True)
 err = Console(stderr=True)
 
 
