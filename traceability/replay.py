@@ -81,7 +81,7 @@ class TableShape:
         self._columns = columns
         self._readers = [(name, _reader(column, dialect)) for name, column in columns.items()]
         selected = ", ".join(f'"{column.name}"' for column in columns.values())
-        self.sql = f'SELECT {selected} FROM "{self.name}"'
+        self.sql = f'SELECT {selected} FROM "{self.name}"'  # nosec B608  # names of our own tables and columns
 
     def document(self, values: Sequence[Any]) -> Document:
         """A row of `sql` as attribute → canonical value."""
@@ -282,7 +282,7 @@ class Replay:
 
     def _known(self, table: str, keys: Sequence[str]) -> dict[str, tuple[int, bytes | None]]:
         marks = ", ".join("?" * len(keys))
-        sql = f'SELECT "key", seq, document FROM expected WHERE "table" = ? AND "key" IN ({marks})'
+        sql = f'SELECT "key", seq, document FROM expected WHERE "table" = ? AND "key" IN ({marks})'  # nosec B608  # question marks
         return {key: (seq, document) for key, seq, document in self._store.execute(sql, (table, *keys))}
 
     def _flush(self) -> None:
